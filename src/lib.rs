@@ -1,0 +1,9 @@
+//! Declarative, resumable batch exports of Amazon Kinesis Video Streams archives.
+//!
+//! The map, from the vocabulary upwards. Dependencies point one way, and `make lint` checks it:
+//! `commands → run → {plan, store, archive, merge, evidence} → {media, model}`; `report` and `run` meet only
+//! through [`model::event`]; `job`, `plan`, `media` and `model` know no runtime, no AWS, no database and no
+//! file system.
+
+pub mod clock;
+pub mod model;

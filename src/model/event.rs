@@ -1,0 +1,102 @@
+//! What happens during a run, told to whoever shows it. `run` sends, `report` renders; they meet only here.
+
+use super::export::{ExportId, ExportState};
+use super::stream::StreamSelector;
+use super::time::TimeRange;
+
+/// Something that happened during a run.
+#[derive(Debug, Clone)]
+pub enum RunEvent {
+    /// An export is taken up, new or from an earlier run.
+    ExportOpened {
+        /// Its id.
+        export: ExportId,
+        /// Its job's name.
+        job: String,
+        /// Its stream.
+        stream: StreamSelector,
+        /// Its range.
+        range: TimeRange,
+        /// Chunks that an earlier run has fetched, and all that it had planned.
+        resumed: Option<(u64, u64)>,
+    },
+    /// One of its windows is listed and planned, now or by an earlier run.
+    WindowPlanned {
+        /// The export.
+        export: ExportId,
+        /// Chunks in the window.
+        chunks: u64,
+        /// Bytes in the window, as listed.
+        bytes: u64,
+        /// Milliseconds of media in the window.
+        media_ms: u64,
+        /// Whether it was the last: totals are final from here on.
+        last: bool,
+    },
+    /// Bytes of media arrived (not yet checked).
+    BytesReceived {
+        /// How many since the last such event.
+        bytes: u64,
+    },
+    /// A chunk is whole on disk.
+    ChunkFetched {
+        /// The export.
+        export: ExportId,
+        /// Bytes as listed, the unit of the totals.
+        planned_bytes: u64,
+        /// Size of the file.
+        size_bytes: u64,
+    },
+    /// A chunk was replaced by smaller ones.
+    ChunkSplit {
+        /// The export.
+        export: ExportId,
+        /// How many took its place.
+        into: u64,
+    },
+    /// A stream is told to slow down by the service.
+    Throttled {
+        /// The stream's name.
+        stream: String,
+    },
+    /// A request failed in a way that passes and is sent again.
+    Retrying {
+        /// The stream's name.
+        stream: String,
+        /// The API's name.
+        api: String,
+        /// Which attempt failed, from 1.
+        attempt: u32,
+        /// Milliseconds until the next.
+        delay_ms: u64,
+        /// Why.
+        error: String,
+    },
+    /// All chunks are settled, the output is being written.
+    MergeStarted {
+        /// The export.
+        export: ExportId,
+    },
+    /// An export is finished, or given up in this run.
+    ExportFinished {
+        /// The export.
+        export: ExportId,
+        /// Done, partial, empty or failed.
+        state: ExportState,
+        /// The error, when it failed, with its causes.
+        error: Option<String>,
+    },
+    /// Something the user should know that stops nothing.
+    Warning {
+        /// What, in one line.
+        message: String,
+    },
+    /// The user asked the run to stop.
+    Interrupted,
+}
+
+/// Where the events of a run go.
+pub trait EventSink: Send + Sync {
+    /// Takes one event; must not block.
+    fn event(&self, event: RunEvent);
+}
