@@ -6,4 +6,5 @@
 //! file system.
 
 pub mod clock;
+pub mod fs;
 pub mod model;

