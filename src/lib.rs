@@ -8,3 +8,4 @@
 pub mod clock;
 pub mod fs;
 pub mod model;
+pub mod plan;

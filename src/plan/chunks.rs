@@ -1,0 +1,319 @@
+//! One window's fragments → the chunks that fetch each of them exactly once.
+
+use serde::{Deserialize, Serialize};
+
+use super::coverage::Survey;
+use super::session::{Sessions, Span, overlap, slack_ms};
+use crate::model::{Edges, Fragment, GapTolerance, RequestBounds, TimeRange, TimestampKind, UtcMillis};
+
+/// The most fragments that a clip can hold (KVS.md, "Calls": the service stops there without a word).
+pub const MAX_CLIP_FRAGMENTS: usize = 200;
+
+/// The most bytes, as listed, to ask of one clip: 15 % below the service's silent limit, which counts other bytes.
+pub const MAX_CLIP_BYTES: u64 = 85_000_000;
+
+/// Starts closer than this, in milliseconds, are never told apart by a request's bounds.
+const INSEPARABLE_MS: i64 = 4;
+
+/// How far a request's bound may lie from the fragment it is to select, in milliseconds.
+const MAX_BOUND_MS: i64 = 500;
+
+/// A short window is cut into about so many chunks, so that several connections can work on it and an
+/// interruption loses little; a full hour of 2 s fragments is cut by [`MAX_CLIP_FRAGMENTS`] alone.
+const CHUNKS_PER_WINDOW: usize = 8;
+
+/// The fewest fragments worth a request of their own for that reason.
+const LEAST_CLIP_FRAGMENTS: usize = 8;
+
+/// The rule by which a fragment with the producer timestamp of an older one is dropped.
+pub const DROP_EQUAL_PRODUCER_TIMESTAMP: &str = "equal-producer-timestamp-oldest-ingested-kept";
+
+/// What a window is planned for.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowQuery {
+    /// The window; one of [`super::windows`].
+    pub window: TimeRange,
+    /// The export's range.
+    pub range: TimeRange,
+    /// The clock that selects and orders.
+    pub timestamps: TimestampKind,
+    /// Which fragments at the range's start belong to it.
+    pub edges: Edges,
+    /// How much time between two fragments is still no gap.
+    pub gap_tolerance: GapTolerance,
+}
+
+/// A fragment that is listed in the range but not exported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedFragment {
+    /// The fragment.
+    pub fragment: Fragment,
+    /// The rule that drops it.
+    pub rule: String,
+}
+
+/// One request: consecutive fragments of a window and the bounds that select exactly them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedChunk {
+    /// Index of its first fragment in the window.
+    pub first: usize,
+    /// How many fragments it has, at least 1.
+    pub count: usize,
+    /// What to ask for.
+    pub bounds: RequestBounds,
+    /// The sum of the fragments' listed sizes.
+    pub bytes: u64,
+}
+
+/// A planned window: immutable from here on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PlannedWindow {
+    /// The fragments it owns, ordered by selecting clock and number.
+    pub fragments: Vec<Fragment>,
+    /// Fragments it would own but for a rule.
+    pub dropped: Vec<DroppedFragment>,
+    /// Chunks that tile `fragments`.
+    pub chunks: Vec<PlannedChunk>,
+}
+
+/// Plans a window from everything that [`super::list_bounds`] of it lists, in any order.
+///
+/// Windows planned from the same archive own disjoint fragments that together are the export's. Fragments less
+/// than 4 ms apart go to one window and one chunk; only the range's own edges separate exactly.
+pub fn plan_window(query: &WindowQuery, mut listed: Vec<Fragment>) -> PlannedWindow {
+    let start = |fragment: &Fragment| fragment.start(query.timestamps);
+    listed.sort_by(|a, b| start(a).cmp(&start(b)).then_with(|| a.number.cmp(&b.number)));
+    // A page that was asked for twice lists its fragments twice.
+    listed.dedup_by(|a, b| a.number == b.number);
+
+    let mut survey = Survey::default();
+    for fragment in &listed {
+        survey.add(fragment);
+    }
+    let clock = survey.media_clock();
+    let tolerance_ms = survey.tolerance_ms(query.gap_tolerance);
+    let context = Context::new(&listed, query.timestamps, clock, tolerance_ms);
+
+    let mut planned = PlannedWindow::default();
+    let mut owned = Vec::new();
+    for unit in units(query, &context) {
+        if !query.window.contains(context.start(unit[0])) {
+            continue;
+        }
+        let mut kept: Vec<usize> = Vec::new();
+        for index in unit {
+            let fragment = &listed[index];
+            // The listing is in order of ingestion where timestamps are equal: the first is the oldest.
+            let equal = kept.last().is_some_and(|kept| listed[*kept].producer == fragment.producer);
+            if equal && query.timestamps == TimestampKind::Producer {
+                let rule = DROP_EQUAL_PRODUCER_TIMESTAMP.to_owned();
+                planned.dropped.push(DroppedFragment { fragment: fragment.clone(), rule });
+            } else {
+                kept.push(index);
+            }
+        }
+        owned.push(kept);
+    }
+    planned.chunks = cut(&context, &owned);
+    planned.fragments = owned.into_iter().flatten().map(|index| listed[index].clone()).collect();
+    planned
+}
+
+/// Replaces a chunk by two halves, or gives `None` where its fragments cannot be told apart.
+///
+/// `fragments` are the chunk's own; the halves' outer bounds are the chunk's.
+pub fn split_chunk(
+    chunk: &PlannedChunk,
+    fragments: &[Fragment],
+    timestamps: TimestampKind,
+) -> Option<[PlannedChunk; 2]> {
+    let start = |index: usize| fragments[index].start(timestamps);
+    let middle = fragments.len() / 2;
+    let at = (1..fragments.len())
+        .filter(|at| start(*at) - start(at - 1) >= INSEPARABLE_MS)
+        .min_by_key(|at| at.abs_diff(middle))?;
+    let (before, after) = (start(at - 1), start(at));
+    let half = |range: std::ops::Range<usize>, bounds| PlannedChunk {
+        first: chunk.first + range.start,
+        count: range.len(),
+        bounds,
+        bytes: fragments[range].iter().map(|fragment| fragment.size_bytes).sum(),
+    };
+    Some([
+        half(0..at, RequestBounds { start: chunk.bounds.start, end: last_instant(before, Some(after)) }),
+        half(
+            at..fragments.len(),
+            RequestBounds { start: first_instant(Some(before), after), end: chunk.bounds.end },
+        ),
+    ])
+}
+
+/// The first instant that selects `start` but not `before`.
+fn first_instant(before: Option<UtcMillis>, start: UtcMillis) -> UtcMillis {
+    start - before.map_or(MAX_BOUND_MS, |before| ((start - before) / 2).min(MAX_BOUND_MS))
+}
+
+/// The last instant that selects `start` but not `after`.
+fn last_instant(start: UtcMillis, after: Option<UtcMillis>) -> UtcMillis {
+    start + after.map_or(MAX_BOUND_MS, |after| ((after - start) / 2).min(MAX_BOUND_MS))
+}
+
+/// Everything listed around a window, with what was found out about it.
+struct Context<'a> {
+    listed: &'a [Fragment],
+    timestamps: TimestampKind,
+    clock: TimestampKind,
+    tolerance_ms: i64,
+    /// Session of each listed fragment.
+    sessions: Vec<usize>,
+    /// Whether each overlaps a fragment of another session.
+    overlapped: Vec<bool>,
+}
+
+impl<'a> Context<'a> {
+    fn new(
+        listed: &'a [Fragment],
+        timestamps: TimestampKind,
+        clock: TimestampKind,
+        tolerance_ms: i64,
+    ) -> Self {
+        let span = |fragment: &'a Fragment| Span {
+            first_number: &fragment.number,
+            last_number: &fragment.number,
+            start: fragment.start(clock),
+            end: fragment.start(clock) + i64::from(fragment.length_ms),
+            slack_ms: slack_ms(fragment.length_ms),
+        };
+        let mut assigner = Sessions::default();
+        let sessions: Vec<usize> = listed.iter().map(|fragment| assigner.assign(&span(fragment))).collect();
+        let mut overlapped = vec![false; listed.len()];
+        for later in 0..listed.len() {
+            // Only what begins within the longest fragment before can reach into it.
+            let near = |earlier: &usize| {
+                listed[later].start(timestamps) - listed[*earlier].start(timestamps)
+                    <= super::window::MAX_FRAGMENT_MS
+            };
+            for earlier in (0..later).rev().take_while(near) {
+                let (a, b) = (span(&listed[earlier]), span(&listed[later]));
+                let (a, b) = if a.start <= b.start { (a, b) } else { (b, a) };
+                if sessions[earlier] != sessions[later] && overlap(&a, &b) {
+                    overlapped[earlier] = true;
+                    overlapped[later] = true;
+                }
+            }
+        }
+        Self { listed, timestamps, clock, tolerance_ms, sessions, overlapped }
+    }
+
+    fn start(&self, index: usize) -> UtcMillis {
+        self.listed[index].start(self.timestamps)
+    }
+
+    /// Time between the end of one fragment and the start of another, on the media clock, in milliseconds.
+    fn pause_ms(&self, earlier: usize, later: usize) -> i64 {
+        let (earlier, later) = (&self.listed[earlier], &self.listed[later]);
+        later.start(self.clock) - earlier.start(self.clock) - i64::from(earlier.length_ms)
+    }
+
+    /// Whether a fragment's media reaches past `instant` of the selecting clock.
+    ///
+    /// Listed lengths can be 0 or leave the last frame out: where the session goes on within the tolerance, a
+    /// fragment lasts until the next one begins.
+    fn reaches_past(&self, index: usize, instant: UtcMillis) -> bool {
+        if self.start(index) + i64::from(self.listed[index].length_ms) > instant {
+            return true;
+        }
+        let next = (index + 1..self.listed.len()).find(|next| self.sessions[*next] == self.sessions[index]);
+        match next {
+            Some(next) => self.pause_ms(index, next) <= self.tolerance_ms && self.start(next) > instant,
+            // Nothing is known of its end; the safe side is to have it.
+            None => self.listed[index].length_ms == 0,
+        }
+    }
+
+    /// The inclusive bounds that select the listed fragments `first..=last` and no other.
+    fn bounds(&self, first: usize, last: usize) -> RequestBounds {
+        let (start, end) = (self.start(first), self.start(last));
+        let before =
+            self.listed[..first].iter().rev().map(|f| f.start(self.timestamps)).find(|at| *at < start);
+        let after = self.listed[last + 1..].iter().map(|f| f.start(self.timestamps)).find(|at| *at > end);
+        RequestBounds { start: first_instant(before, start), end: last_instant(end, after) }
+    }
+}
+
+/// The listed fragments (by index) that belong to the export, those too close to be told apart together.
+fn units(query: &WindowQuery, context: &Context<'_>) -> Vec<Vec<usize>> {
+    let from = query.range.start();
+    let count = context.listed.len();
+    let near = |earlier: usize, later: usize| context.start(later) - context.start(earlier) < INSEPARABLE_MS;
+    let mut selected: Vec<bool> = (0..count)
+        .map(|index| {
+            let start = context.start(index);
+            let reaches_in = || {
+                query.edges == Edges::Cover
+                    && start < from
+                    && from - start <= super::window::MAX_FRAGMENT_MS
+                    && context.reaches_past(index, from)
+            };
+            query.range.contains(start) || reaches_in()
+        })
+        .collect();
+    // What cannot be told apart from a fragment that reaches into the range comes with it.
+    let pairs = (1..count).filter(|later| context.start(*later) < from && near(later - 1, *later));
+    let pairs: Vec<usize> = pairs.collect();
+    for later in pairs.iter().chain(pairs.iter().rev()) {
+        let either = selected[later - 1] || selected[*later];
+        (selected[later - 1], selected[*later]) = (either, either);
+    }
+    let mut units: Vec<Vec<usize>> = Vec::new();
+    for index in (0..count).filter(|index| selected[*index]) {
+        match units.last_mut() {
+            Some(unit) if unit.last() == index.checked_sub(1).as_ref() && near(index - 1, index) => {
+                unit.push(index);
+            }
+            _ => units.push(vec![index]),
+        }
+    }
+    units
+}
+
+/// Cuts the owned units (indices into the listing) into chunks.
+fn cut(context: &Context<'_>, owned: &[Vec<usize>]) -> Vec<PlannedChunk> {
+    let total: usize = owned.iter().map(Vec::len).sum();
+    let most = total.div_ceil(CHUNKS_PER_WINDOW).clamp(LEAST_CLIP_FRAGMENTS, MAX_CLIP_FRAGMENTS);
+    let mut chunks: Vec<PlannedChunk> = Vec::new();
+    let mut first = 0;
+    let mut previous: Option<usize> = None;
+    for unit in owned {
+        let (Some(&unit_first), Some(&unit_last)) = (unit.first(), unit.last()) else { continue };
+        let bytes: u64 = unit.iter().map(|index| context.listed[*index].size_bytes).sum();
+        let bounds = context.bounds(unit_first, unit_last);
+        let joins = chunks.last().is_some_and(|chunk| {
+            chunk.count + unit.len() <= most
+                && chunk.bytes + bytes <= MAX_CLIP_BYTES
+                && previous.is_some_and(|previous| may_follow(context, previous, unit_first))
+        });
+        match chunks.last_mut() {
+            Some(chunk) if joins => {
+                chunk.count += unit.len();
+                chunk.bytes += bytes;
+                chunk.bounds.end = bounds.end;
+            }
+            _ => chunks.push(PlannedChunk { first, count: unit.len(), bounds, bytes }),
+        }
+        first += unit.len();
+        previous = Some(unit_last);
+    }
+    chunks
+}
+
+/// Whether one clip can hold both fragments: neighbours in the listing, of one session, without a gap between
+/// them, and neither mixed with another session.
+fn may_follow(context: &Context<'_>, earlier: usize, later: usize) -> bool {
+    let neighbours = (earlier + 1..later).all(|between| context.start(between) == context.start(earlier));
+    neighbours
+        && context.sessions[earlier] == context.sessions[later]
+        && !context.overlapped[earlier]
+        && !context.overlapped[later]
+        && context.pause_ms(earlier, later) <= context.tolerance_ms
+}

@@ -1,0 +1,270 @@
+//! What a set of fragments covers: usual length, clock skew, gaps. Streaming, with bounded memory.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::model::{Fragment, GapTolerance, TimeRange, TimestampKind, UtcMillis};
+
+/// The least tolerance that `auto` gives, in milliseconds (KVS.md, "Media").
+const LEAST_TOLERANCE_MS: i64 = 500;
+
+/// A producer clock further off the server's than this is not believed, in milliseconds.
+const PLAUSIBLE_SKEW_MS: i64 = 24 * 3_600_000;
+
+/// Differences of the two clocks, producer minus server, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Skew {
+    /// The least.
+    pub min_ms: i64,
+    /// The median; to the second where it is beyond ten seconds.
+    pub median_ms: i64,
+    /// The greatest.
+    pub max_ms: i64,
+}
+
+/// First look over an export's fragments: how long they usually are and how far the clocks are apart.
+#[derive(Debug, Default)]
+pub struct Survey {
+    fragments: u64,
+    bytes: u64,
+    media_ms: u64,
+    lengths: BTreeMap<u32, u64>,
+    skews: BTreeMap<i64, u64>,
+    skew_range: Option<(i64, i64)>,
+}
+
+impl Survey {
+    /// Takes one more fragment.
+    pub fn add(&mut self, fragment: &Fragment) {
+        self.fragments += 1;
+        self.bytes += fragment.size_bytes;
+        self.media_ms += u64::from(fragment.length_ms);
+        if fragment.length_ms > 0 {
+            *self.lengths.entry(fragment.length_ms).or_default() += 1;
+        }
+        let skew = fragment.producer - fragment.server;
+        // A coarser grid far from zero bounds the memory whatever the clocks do.
+        let rounded = if skew.abs() < 10_000 { skew } else { skew - skew.rem_euclid(1_000) };
+        *self.skews.entry(rounded).or_default() += 1;
+        let (least, most) = self.skew_range.unwrap_or((skew, skew));
+        self.skew_range = Some((least.min(skew), most.max(skew)));
+    }
+
+    /// How many fragments it saw.
+    pub fn fragments(&self) -> u64 {
+        self.fragments
+    }
+
+    /// The sum of their listed sizes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The sum of their listed lengths, in milliseconds.
+    pub fn media_ms(&self) -> u64 {
+        self.media_ms
+    }
+
+    /// The usual (median) length in milliseconds, of those that have one.
+    pub fn usual_length_ms(&self) -> Option<u32> {
+        median(&self.lengths)
+    }
+
+    /// The differences of the clocks, or `None` before the first fragment.
+    pub fn skew(&self) -> Option<Skew> {
+        let (min_ms, max_ms) = self.skew_range?;
+        let median_ms = median(&self.skews)?.clamp(min_ms, max_ms);
+        Some(Skew { min_ms, median_ms, max_ms })
+    }
+
+    /// The clock that gaps, contiguity and the timeline use: the producer's, unless it is implausible.
+    pub fn media_clock(&self) -> TimestampKind {
+        match self.skew() {
+            Some(skew) if skew.median_ms.abs() > PLAUSIBLE_SKEW_MS => TimestampKind::Server,
+            _ => TimestampKind::Producer,
+        }
+    }
+
+    /// The tolerance in milliseconds above which time between two of these fragments is a gap.
+    pub fn tolerance_ms(&self, tolerance: GapTolerance) -> i64 {
+        gap_tolerance_ms(tolerance, self.usual_length_ms())
+    }
+}
+
+fn median<K: Copy + Ord>(histogram: &BTreeMap<K, u64>) -> Option<K> {
+    let total: u64 = histogram.values().sum();
+    let mut below = 0;
+    histogram
+        .iter()
+        .find(|(_, count)| {
+            below += **count;
+            below * 2 >= total
+        })
+        .map(|(value, _)| *value)
+}
+
+/// The tolerance in milliseconds: as given, or the larger of 500 ms and half the usual fragment length.
+pub fn gap_tolerance_ms(tolerance: GapTolerance, usual_length_ms: Option<u32>) -> i64 {
+    match tolerance {
+        GapTolerance::Fixed(ms) => i64::from(ms),
+        GapTolerance::Auto => LEAST_TOLERANCE_MS.max(i64::from(usual_length_ms.unwrap_or(0)) / 2),
+    }
+}
+
+/// Time without fragments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// The end of the media before it, or the range's start.
+    pub from: UtcMillis,
+    /// The start of the media after it, or the range's end.
+    pub to: UtcMillis,
+    /// Its length in milliseconds.
+    pub ms: i64,
+}
+
+impl Gap {
+    fn new(from: UtcMillis, to: UtcMillis) -> Self {
+        Self { from, to, ms: to - from }
+    }
+}
+
+/// Second look: the time that fragments cover, and the gaps between.
+///
+/// Fragments may come in any order; what is kept grows with the number of gaps only.
+#[derive(Debug)]
+pub struct Coverage {
+    clock: TimestampKind,
+    selector: TimestampKind,
+    tolerance_ms: i64,
+    /// Covered stretches, start → end, disjoint and further apart than the tolerance.
+    covered: BTreeMap<UtcMillis, UtcMillis>,
+    /// First start and last end on the selecting clock.
+    selected: Option<(UtcMillis, UtcMillis)>,
+}
+
+impl Coverage {
+    /// Begins a look with media times from `clock` at a selection by `selector`.
+    pub fn new(clock: TimestampKind, selector: TimestampKind, tolerance_ms: i64) -> Self {
+        Self { clock, selector, tolerance_ms, covered: BTreeMap::new(), selected: None }
+    }
+
+    /// Takes one more fragment.
+    pub fn add(&mut self, fragment: &Fragment) {
+        let length = i64::from(fragment.length_ms);
+        let first = fragment.start(self.selector);
+        let (start, end) = self.selected.unwrap_or((first, first + length));
+        self.selected = Some((start.min(first), end.max(first + length)));
+
+        let mut start = fragment.start(self.clock);
+        let mut end = start + length;
+        // Every stretch that touches the fragment becomes one with it; the last that begins before its end is
+        // the only one that can reach beyond it.
+        while let Some((&other_start, &other_end)) =
+            self.covered.range(..=end + self.tolerance_ms).next_back()
+        {
+            if other_end + self.tolerance_ms < start {
+                break;
+            }
+            self.covered.remove(&other_start);
+            start = start.min(other_start);
+            end = end.max(other_end);
+        }
+        self.covered.insert(start, end);
+    }
+
+    /// The gaps inside `range`, in order, those at its two ends included.
+    ///
+    /// The ends are measured on the selecting clock, the gaps between fragments on the media clock.
+    pub fn gaps(&self, range: TimeRange) -> Vec<Gap> {
+        let Some((first, last)) = self.selected else {
+            return vec![Gap::new(range.start(), range.end())];
+        };
+        let is_gap = |from: UtcMillis, to: UtcMillis| to - from > self.tolerance_ms;
+        let mut gaps = Vec::new();
+        if is_gap(range.start(), first) {
+            gaps.push(Gap::new(range.start(), first));
+        }
+        let stretches: Vec<_> = self.covered.iter().collect();
+        gaps.extend(stretches.windows(2).map(|pair| Gap::new(*pair[0].1, *pair[1].0)));
+        if is_gap(last, range.end()) {
+            gaps.push(Gap::new(last, range.end()));
+        }
+        gaps
+    }
+
+    /// First start and last end of the fragments on the selecting clock, or `None` without any.
+    pub fn delivered(&self) -> Option<(UtcMillis, UtcMillis)> {
+        self.selected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FragmentNumber;
+
+    fn fragment(producer: i64, length_ms: u32) -> Fragment {
+        Fragment {
+            number: FragmentNumber::parse("1").expect("number"),
+            producer: UtcMillis::new(producer),
+            server: UtcMillis::new(producer + 300),
+            length_ms,
+            size_bytes: 10,
+        }
+    }
+
+    fn gaps(fragments: &[(i64, u32)]) -> Vec<(i64, i64)> {
+        let mut coverage = Coverage::new(TimestampKind::Producer, TimestampKind::Producer, 500);
+        for (start, length) in fragments {
+            coverage.add(&fragment(*start, *length));
+        }
+        let range = TimeRange::new(UtcMillis::new(0), UtcMillis::new(10_000)).expect("not empty");
+        coverage.gaps(range).iter().map(|gap| (gap.from.get(), gap.to.get())).collect()
+    }
+
+    #[test]
+    fn gaps_are_found_in_whatever_order_fragments_come() {
+        assert_eq!(gaps(&[(8_000, 2_000), (0, 2_000), (2_100, 1_900)]), [(4_000, 8_000)]);
+        assert_eq!(gaps(&[(4_000, 2_000), (0, 2_000), (2_000, 2_000), (6_000, 4_000)]), []);
+    }
+
+    #[test]
+    fn the_ends_of_the_range_can_be_gaps() {
+        assert_eq!(gaps(&[(1_000, 2_000)]), [(0, 1_000), (3_000, 10_000)]);
+        assert_eq!(gaps(&[]), [(0, 10_000)]);
+        assert_eq!(gaps(&[(500, 9_000)]), []);
+    }
+
+    #[test]
+    fn a_long_fragment_swallows_the_short_ones_inside_it() {
+        assert_eq!(gaps(&[(1_000, 500), (3_000, 500), (0, 10_000), (9_000, 500)]), []);
+    }
+
+    #[test]
+    fn a_last_frame_left_out_of_the_length_is_no_gap() {
+        let mut survey = Survey::default();
+        let starts = (0..10).map(|i| i * 1_856);
+        starts.clone().for_each(|start| survey.add(&fragment(start, 1_796)));
+        assert_eq!(survey.tolerance_ms(GapTolerance::Auto), 898);
+        let mut coverage = Coverage::new(TimestampKind::Producer, TimestampKind::Producer, 898);
+        starts.for_each(|start| coverage.add(&fragment(start, 1_796)));
+        let range = TimeRange::new(UtcMillis::new(0), UtcMillis::new(18_560)).expect("not empty");
+        assert_eq!(coverage.gaps(range), []);
+    }
+
+    #[test]
+    fn a_producer_clock_a_day_off_is_not_believed() {
+        let mut survey = Survey::default();
+        survey.add(&fragment(0, 2_000));
+        assert_eq!(survey.media_clock(), TimestampKind::Producer);
+        assert_eq!(survey.skew(), Some(Skew { min_ms: -300, median_ms: -300, max_ms: -300 }));
+        let mut survey = Survey::default();
+        survey.add(&Fragment {
+            producer: UtcMillis::new(5),
+            server: UtcMillis::new(1_700_000_000_000),
+            ..fragment(0, 1)
+        });
+        assert_eq!(survey.media_clock(), TimestampKind::Server);
+    }
+}

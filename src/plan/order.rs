@@ -1,0 +1,129 @@
+//! The order in which chunks follow each other in an output.
+
+use std::collections::BTreeMap;
+
+use super::session::{Sessions, Span, overlap, slack_ms};
+use crate::model::{Fragment, FragmentNumber, TimestampKind, UtcMillis};
+
+/// What has to be known of a chunk to give it its place.
+#[derive(Debug, Clone)]
+pub struct ChunkSpan {
+    first_number: FragmentNumber,
+    last_number: FragmentNumber,
+    start: UtcMillis,
+    end: UtcMillis,
+    slack_ms: i64,
+}
+
+impl ChunkSpan {
+    /// The span of a chunk's fragments on the media clock, or `None` without fragments.
+    pub fn of(fragments: &[Fragment], clock: TimestampKind) -> Option<Self> {
+        let (first, last) = (fragments.first()?, fragments.last()?);
+        Some(Self {
+            first_number: first.number.clone(),
+            last_number: last.number.clone(),
+            start: first.start(clock),
+            end: last.start(clock) + i64::from(last.length_ms),
+            slack_ms: slack_ms(last.length_ms),
+        })
+    }
+
+    fn span(&self) -> Span<'_> {
+        Span {
+            first_number: &self.first_number,
+            last_number: &self.last_number,
+            start: self.start,
+            end: self.end,
+            slack_ms: self.slack_ms,
+        }
+    }
+}
+
+/// Puts chunks, given in order of the selecting clock, into the order of the output: that of time, except that
+/// sessions which overlap follow each other in order of ingestion.
+///
+/// Memory grows with the longest stretch in which sessions overlap, not with the number of chunks.
+#[derive(Debug)]
+pub struct MergeOrder<T> {
+    sessions: Sessions,
+    /// Chunks that overlap each other so far: session, span, payload.
+    cluster: Vec<(usize, ChunkSpan, T)>,
+}
+
+impl<T> Default for MergeOrder<T> {
+    fn default() -> Self {
+        Self { sessions: Sessions::default(), cluster: Vec::new() }
+    }
+}
+
+impl<T> MergeOrder<T> {
+    /// Takes the next chunk and gives back those whose place is now certain.
+    pub fn push(&mut self, span: ChunkSpan, payload: T) -> Vec<T> {
+        let label = self.sessions.assign(&span.span());
+        let touches = self
+            .cluster
+            .iter()
+            .any(|(other, earlier, _)| *other != label && overlap(&earlier.span(), &span.span()));
+        // A chunk of the cluster's own session that overlaps nothing ends the cluster only when no other
+        // session reaches past its start.
+        let ready = if touches { Vec::new() } else { self.finish() };
+        self.cluster.push((label, span, payload));
+        ready
+    }
+
+    /// Gives back the rest.
+    pub fn finish(&mut self) -> Vec<T> {
+        let mut by_session: BTreeMap<usize, Vec<(ChunkSpan, T)>> = BTreeMap::new();
+        for (label, span, payload) in self.cluster.drain(..) {
+            by_session.entry(label).or_default().push((span, payload));
+        }
+        let mut sessions: Vec<_> = by_session.into_values().collect();
+        sessions.sort_by(|a, b| {
+            let first =
+                |session: &[(ChunkSpan, T)]| session.iter().map(|(span, _)| span.first_number.clone()).min();
+            first(a).cmp(&first(b))
+        });
+        sessions.into_iter().flatten().map(|(_, payload)| payload).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(chunks: &[(u64, i64, i64)]) -> Vec<u64> {
+        let mut order = MergeOrder::default();
+        let mut output = Vec::new();
+        for (number, start, end) in chunks {
+            let fragment = Fragment {
+                number: FragmentNumber::parse(&number.to_string()).expect("number"),
+                producer: UtcMillis::new(*start),
+                server: UtcMillis::new(*start),
+                length_ms: u32::try_from(end - start).expect("length"),
+                size_bytes: 1,
+            };
+            let span = ChunkSpan::of(&[fragment], TimestampKind::Producer).expect("a fragment");
+            output.extend(order.push(span, *number));
+        }
+        output.extend(order.finish());
+        output
+    }
+
+    #[test]
+    fn chunks_that_do_not_overlap_keep_the_order_of_time() {
+        assert_eq!(order(&[(1, 0, 2_000), (9, 2_000, 4_000), (2, 4_000, 6_000)]), [1, 9, 2]);
+    }
+
+    #[test]
+    fn interleaved_sessions_follow_each_other_in_order_of_ingestion() {
+        let interleaved = [
+            (1, 0, 2_000),
+            (11, 700, 2_700),
+            (2, 2_000, 4_000),
+            (12, 2_700, 4_700),
+            (3, 4_000, 6_000),
+            (13, 9_000, 11_000),
+        ];
+        assert_eq!(order(&interleaved), [1, 2, 3, 11, 12, 13]);
+    }
+}
