@@ -5,6 +5,7 @@
 //! through [`model::event`]; `job`, `plan`, `media` and `model` know no runtime, no AWS, no database and no
 //! file system.
 
+pub mod archive;
 pub mod clock;
 pub mod fs;
 pub mod model;

@@ -1,0 +1,143 @@
+//! The archive of one account, as this program sees it: a trait, its AWS implementation, decorators around it.
+//!
+//! ```text
+//! Retry (attempts, back-off, renewal)  →  Limit (points, requests in flight)  →  Log (audit trail)  →  AWS
+//! ```
+//!
+//! [`assemble`] is the only place that stacks them. The AWS SDK's own retries are off: they hide attempts from
+//! the audit trail and do not know the service's throttling error.
+
+mod aws;
+mod classify;
+mod error;
+mod limit;
+mod log;
+mod retry;
+
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::model::{Attempt, Fragment, RequestBounds, StreamArn, StreamSelector, TimestampKind, UtcMillis};
+
+pub use aws::{AwsArchive, AwsSettings, ConnectError};
+pub use error::{ArchiveError, FailureKind};
+pub use limit::LimitSettings;
+pub use retry::RetrySettings;
+
+/// What DescribeStream and ListTagsForStream say of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamDescription {
+    /// Its ARN, which ends in its creation time.
+    pub arn: StreamArn,
+    /// When it was created.
+    pub created: Option<UtcMillis>,
+    /// How long it keeps fragments, in hours; 0 keeps none.
+    pub retention_hours: u32,
+    /// The key that encrypts it.
+    pub kms_key: Option<String>,
+    /// What the producer says of its media.
+    pub media_type: Option<String>,
+}
+
+/// One page of a listing to ask for.
+#[derive(Debug, Clone)]
+pub struct ListQuery {
+    /// The stream.
+    pub stream: StreamArn,
+    /// The clock that selects.
+    pub timestamps: TimestampKind,
+    /// Inclusive bounds.
+    pub bounds: RequestBounds,
+    /// `MaxResults`, 1 to 1000; what the page costs in metadata points.
+    pub page_size: u32,
+    /// Where the page before ended.
+    pub next_token: Option<String>,
+}
+
+/// One page of a listing, in no order.
+#[derive(Debug, Clone, Default)]
+pub struct FragmentPage {
+    /// The fragments.
+    pub fragments: Vec<Fragment>,
+    /// Where the next page begins; `None` on the last.
+    pub next_token: Option<String>,
+}
+
+/// One clip to ask for.
+#[derive(Debug, Clone)]
+pub struct ClipQuery {
+    /// The stream.
+    pub stream: StreamArn,
+    /// The clock that selects.
+    pub timestamps: TimestampKind,
+    /// Inclusive bounds.
+    pub bounds: RequestBounds,
+    /// How many fragments they select: what the request costs in points.
+    pub fragments: u32,
+}
+
+/// Where the bytes of a clip go.
+pub trait ClipSink: Send {
+    /// Begins anew: what an earlier attempt wrote is worthless.
+    fn restart(&mut self) -> io::Result<()>;
+    /// Takes the next bytes.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// Who is told about each request as it happens.
+pub trait CallObserver: Send + Sync {
+    /// The head of an answer came; its request id, if it has one.
+    fn answered(&self, _request_id: Option<&str>) {}
+    /// A request ended, well or not.
+    fn attempt(&self, attempt: Attempt);
+    /// A request will be sent again after a pause.
+    fn retrying(&self, error: &ArchiveError, attempt: u32, delay_ms: u64);
+    /// Bytes of media arrived.
+    fn bytes(&self, count: u64);
+}
+
+/// An archive. Every method is one API call, or one page of it.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// DescribeStream.
+    async fn describe_stream(
+        &self,
+        stream: &StreamSelector,
+        observer: &dyn CallObserver,
+    ) -> Result<StreamDescription, ArchiveError>;
+
+    /// ListTagsForStream, all pages.
+    async fn list_tags(
+        &self,
+        stream: &StreamArn,
+        observer: &dyn CallObserver,
+    ) -> Result<Vec<(String, String)>, ArchiveError>;
+
+    /// ListFragments, one page.
+    async fn list_fragments(
+        &self,
+        query: &ListQuery,
+        observer: &dyn CallObserver,
+    ) -> Result<FragmentPage, ArchiveError>;
+
+    /// GetClip; the body goes to `sink`, whole or not at all: on an error what the sink has is worthless.
+    ///
+    /// Gives the number of bytes.
+    async fn get_clip(
+        &self,
+        query: &ClipQuery,
+        sink: &mut dyn ClipSink,
+        observer: &dyn CallObserver,
+    ) -> Result<u64, ArchiveError>;
+}
+
+/// Stacks the decorators around an archive.
+pub fn assemble(
+    inner: impl Archive + 'static,
+    limits: LimitSettings,
+    retries: RetrySettings,
+) -> Arc<dyn Archive> {
+    Arc::new(retry::Retry::new(limit::Limit::new(log::Log::new(inner), limits), retries))
+}
