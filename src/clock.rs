@@ -1,5 +1,7 @@
 //! The clock: the only place that reads the time of day, so that tests can set it.
 
+#![expect(clippy::disallowed_methods, reason = "this is the module that may")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -3,6 +3,8 @@
 //! Everything durable is made in the same order (`design/lifecycle.md`): temporary name → write → fsync →
 //! rename → fsync of the folder. Files are created 0640, folders 0750.
 
+#![expect(clippy::disallowed_methods, reason = "this is the module that may")]
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -27,9 +29,14 @@ impl FsError {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
-    /// Whether writing is not permitted there.
+    /// Whether writing is not possible there: not permitted, or a file has the place of a folder.
     pub fn is_not_writable(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::PermissionDenied
+                | io::ErrorKind::ReadOnlyFilesystem
+                | io::ErrorKind::NotADirectory
+        )
     }
 }
 
@@ -38,9 +45,37 @@ pub fn failed_to<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io:
     move |source| FsError { operation, path: path.to_owned(), source }
 }
 
-/// Creates a folder and its parents, 0750; no error when it is there.
+/// Creates a folder and its parents, 0750, so that they last; no error when it is there.
 pub fn create_dir_all(path: &Path) -> Result<(), FsError> {
-    DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(failed_to("create the folder", path))
+    let created = missing_folders(path);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(path)
+        .map_err(failed_to("create the folder", path))?;
+    // What is synced into a new folder is lost with it, if its own entry never reached the disk.
+    created.into_iter().rev().map(parent).try_for_each(sync_dir)
+}
+
+/// The folders that are not there yet, from `path` upwards.
+fn missing_folders(path: &Path) -> Vec<&Path> {
+    let named = path.ancestors().filter(|folder| !folder.as_os_str().is_empty());
+    named.take_while(|folder| !folder.exists()).collect()
+}
+
+/// The folder that holds `path`'s entry.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Takes an exclusive advisory lock on a folder, which dies with the process; `None` if somebody else has it.
+pub fn lock_folder(path: &Path) -> Result<Option<File>, FsError> {
+    let folder = File::open(path).map_err(failed_to("open the folder", path))?;
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed_to("lock the folder", path)(error)),
+    }
 }
 
 /// Creates a new file for writing, 0640; an old one of that name is replaced.
@@ -69,12 +104,31 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
     std::fs::rename(from, to).map_err(failed_to("rename a file to", to))
 }
 
-/// Gives a file a second name, failing if something already has that name.
-///
-/// Unlike `rename`, this never replaces a file that appeared meanwhile.
+/// Renames, failing if something already has that name: unlike [`rename`], this never replaces a file that
+/// appeared meanwhile. The caller syncs the folder.
 pub fn rename_new(from: &Path, to: &Path) -> Result<(), FsError> {
-    std::fs::hard_link(from, to).map_err(failed_to("create", to))?;
-    remove_file(from)
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    let renamed = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // File systems that cannot exclude: the check leaves a moment open, which is all they offer.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if to.symlink_metadata().is_err() => {
+            std::fs::rename(from, to)
+        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Err(io::ErrorKind::AlreadyExists.into()),
+        result => result.map_err(io::Error::from),
+    };
+    renamed.map_err(failed_to("rename a file to", to))
+}
+
+/// Gives a file a second name, or copies and syncs it where the file system, or two of them, cannot.
+pub fn link_or_copy(from: &Path, to: &Path) -> Result<(), FsError> {
+    if std::fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    let mut source = File::open(from).map_err(failed_to("open", from))?;
+    let mut copy = create(to)?;
+    io::copy(&mut source, &mut copy).map_err(failed_to("write", to))?;
+    sync_file(&copy, to)
 }
 
 /// Writes a whole small file durably under its final name: temporary name, fsync, rename, fsync of the folder.
@@ -86,7 +140,7 @@ pub fn write_durably(path: &Path, content: &[u8]) -> Result<(), FsError> {
     file.write_all(content).map_err(failed_to("write", &temporary))?;
     sync_file(&file, &temporary)?;
     rename(&temporary, path)?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
+    sync_dir(parent(path))
 }
 
 /// Removes a file; no error when it is not there.
@@ -99,26 +153,11 @@ pub fn remove_dir_all(path: &Path) -> Result<(), FsError> {
     gone_is_fine(std::fs::remove_dir_all(path)).map_err(failed_to("remove the folder", path))
 }
 
-/// Removes a folder if it is empty; a folder that is not, or not there, is left alone.
-pub fn remove_dir_if_empty(path: &Path) -> Result<(), FsError> {
-    match std::fs::remove_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-        result => gone_is_fine(result).map_err(failed_to("remove the folder", path)),
-    }
-}
-
 fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
-}
-
-/// Free bytes for this user on the file system that holds `path`.
-pub fn free_bytes(path: &Path) -> Result<u64, FsError> {
-    let stat =
-        rustix::fs::statvfs(path).map_err(|errno| failed_to("measure free space at", path)(errno.into()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 #[cfg(test)]
@@ -135,6 +174,18 @@ mod tests {
         assert_eq!(std::fs::read(&path).expect("read"), b"two");
         assert_eq!(std::fs::metadata(&path).expect("stat").permissions().mode() & 0o777, 0o640);
         assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn every_new_folder_and_no_other_is_known_with_the_one_to_sync() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("a/b"));
+        assert_eq!(missing_folders(&b), [&*b, &*a]);
+        assert_eq!((parent(&b), parent(&a)), (&*a, folder.path()));
+        create_dir_all(&b).expect("created");
+        assert!(b.is_dir() && missing_folders(&b).is_empty());
+        create_dir_all(&b).expect("it is there");
+        assert_eq!((missing_folders(Path::new("")), parent(Path::new("a"))), (vec![], Path::new(".")));
     }
 
     #[test]

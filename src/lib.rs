@@ -7,6 +7,8 @@
 
 pub mod archive;
 pub mod clock;
+pub mod error;
+pub mod exit_code;
 pub mod fs;
 pub mod model;
 pub mod plan;

@@ -2,7 +2,7 @@
 
 use super::export::{ExportId, ExportState};
 use super::stream::StreamSelector;
-use super::time::TimeRange;
+use super::time::{TimeRange, UtcMillis};
 
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
@@ -85,6 +85,13 @@ pub enum RunEvent {
         state: ExportState,
         /// The error, when it failed, with its causes.
         error: Option<String>,
+    },
+    /// The next export's range has just ended: its last fragments may still be open or on their way (`settle`).
+    Settling {
+        /// Its stream.
+        stream: StreamSelector,
+        /// Until when it is left alone.
+        until: UtcMillis,
     },
     /// Something the user should know that stops nothing.
     Warning {

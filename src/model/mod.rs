@@ -9,7 +9,10 @@ pub mod event;
 pub mod export;
 pub mod fragment;
 pub mod hash;
+pub mod path_key;
+pub mod report;
 pub mod spec;
+pub mod status;
 pub mod stream;
 pub mod time;
 
@@ -18,6 +21,7 @@ pub use chunk::{ChunkEvent, ChunkId, ChunkState, RequestBounds};
 pub use export::{ExportEvent, ExportId, ExportState};
 pub use fragment::{Fragment, FragmentNumber};
 pub use hash::Sha256Digest;
+pub use path_key::path_key;
 pub use spec::{
     Edges, ExportSpec, GapPolicy, GapTolerance, OnCodecChange, RangeText, Timeline, TimestampKind,
 };

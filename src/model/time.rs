@@ -66,6 +66,12 @@ impl fmt::Display for UtcMillis {
     }
 }
 
+/// Serialises an instant as it displays, for documents that people read too.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants this signature")]
+pub(super) fn rfc3339<S: serde::Serializer>(instant: &UtcMillis, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(instant)
+}
+
 /// A half-open range of instants, `[start, end)`, never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TimeRange {
