@@ -1,6 +1,7 @@
 //! The AWS implementation: the SDK's clients, one endpoint per stream and API, bodies with an idle time-out.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,11 +24,12 @@ use aws_types::request_id::RequestId;
 use media::types as kvs;
 use tokio::sync::OnceCell;
 
-use super::classify::{CallName, chain};
+use super::classify::CallName;
 use super::{
     Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, FailureKind, FragmentPage, ListQuery,
     StreamDescription,
 };
+use crate::error::chain;
 use crate::model::{
     Fragment, FragmentNumber, RequestBounds, StreamArn, StreamSelector, TimestampKind, UtcMillis,
 };
@@ -67,7 +69,10 @@ type DataClient = Arc<OnceCell<media::Client>>;
 /// The archive behind AWS's API.
 #[derive(Debug)]
 pub struct AwsArchive {
-    config: SdkConfig,
+    settings: AwsSettings,
+    config: Mutex<SdkConfig>,
+    /// Whether the credentials were refused since the configuration was loaded.
+    refused: AtomicBool,
     control: Mutex<HashMap<String, control::Client>>,
     data: Mutex<HashMap<(StreamArn, &'static str), DataClient>>,
 }
@@ -75,29 +80,7 @@ pub struct AwsArchive {
 impl AwsArchive {
     /// Loads the configuration and checks that credentials can be had.
     pub async fn connect(settings: &AwsSettings) -> Result<Self, ConnectError> {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            // Attempts are counted, paced and recorded by this crate's own decorators.
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
-            // Its grace period takes a clip that is being made for a stalled one; `IDLE_TIMEOUT` is used instead.
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        if let Some(region) = &settings.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        if let Some(profile) = &settings.profile {
-            loader = loader.profile_name(profile);
-        }
-        if let Some(endpoint) = &settings.endpoint_url {
-            loader = loader.endpoint_url(endpoint);
-        }
-        if let Some((key, secret)) = &settings.static_credentials {
-            loader = loader.credentials_provider(Credentials::new(key, secret, None, None, "static"));
-        }
-        let config = loader.load().await;
+        let config = load(settings).await;
         if config.region().is_none() {
             return Err(ConnectError::NoRegion);
         }
@@ -105,15 +88,37 @@ impl AwsArchive {
             .credentials_provider()
             .ok_or_else(|| ConnectError::Credentials("no credentials provider is configured".to_owned()))?;
         provider.provide_credentials().await.map_err(|error| ConnectError::Credentials(chain(&error)))?;
-        Ok(Self { config, control: Mutex::default(), data: Mutex::default() })
+        Ok(Self {
+            settings: settings.clone(),
+            config: Mutex::new(config),
+            refused: AtomicBool::new(false),
+            control: Mutex::default(),
+            data: Mutex::default(),
+        })
+    }
+
+    fn config(&self) -> SdkConfig {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Loads the configuration anew if the credentials were refused: a profile or a token file may have new ones,
+    /// which the SDK's cache would not look at before the old ones are due.
+    async fn renew(&self) {
+        if self.refused.swap(false, Ordering::SeqCst) {
+            let config = load(&self.settings).await;
+            *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+            self.control.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.data.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     fn control(&self, region: Option<&str>) -> control::Client {
-        let default = self.config.region().map(Region::as_ref).unwrap_or_default();
+        let config = self.config();
+        let default = config.region().map(Region::as_ref).unwrap_or_default();
         let region = region.unwrap_or(default);
         let mut clients = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
-            let config = control::config::Builder::from(&self.config).region(Region::new(region.to_owned()));
+            let config = control::config::Builder::from(&config).region(Region::new(region.to_owned()));
             control::Client::from_conf(config.build())
         };
         clients.entry(region.to_owned()).or_insert_with(make).clone()
@@ -121,6 +126,7 @@ impl AwsArchive {
 
     /// The client of one API of one stream; GetDataEndpoint is asked once however many wait for it.
     async fn data(&self, stream: &StreamArn, api: &'static str) -> Result<media::Client, ArchiveError> {
+        self.renew().await;
         let cell = {
             let mut clients = self.data.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(clients.entry((stream.clone(), api)).or_default())
@@ -139,14 +145,26 @@ impl AwsArchive {
             .get_data_endpoint()
             .stream_arn(stream.as_str())
             .api_name(name);
-        let answer = idle(call, request.send()).await?.map_err(|error| call.sdk_error(&error))?;
+        let answer = idle(call, request.send()).await?.map_err(|error| self.classify(call, &error))?;
         let endpoint = answer
             .data_endpoint()
             .ok_or_else(|| call.error(FailureKind::Transient, "the answer names no endpoint"))?;
-        let config = media::config::Builder::from(&self.config)
+        let config = media::config::Builder::from(&self.config())
             .region(Region::new(stream.region().to_owned()))
             .endpoint_url(endpoint);
         Ok(media::Client::from_conf(config.build()))
+    }
+
+    /// Classifies an error and remembers that credentials were refused.
+    fn classify<E>(&self, call: CallName<'_>, error: &SdkError<E, HttpResponse>) -> ArchiveError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let classified = call.sdk_error(error);
+        if classified.kind == FailureKind::Auth {
+            self.refused.store(true, Ordering::SeqCst);
+        }
+        classified
     }
 
     /// Classifies an error and drops the endpoint where a new one may help.
@@ -159,7 +177,7 @@ impl AwsArchive {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        let classified = call.sdk_error(error);
+        let classified = self.classify(call, error);
         let unreachable = matches!(error, SdkError::DispatchFailure(_) | SdkError::TimeoutError(_));
         if unreachable || matches!(classified.kind, FailureKind::Auth | FailureKind::Denied) {
             let mut clients = self.data.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,6 +185,33 @@ impl AwsArchive {
         }
         classified
     }
+}
+
+/// Loads the SDK's configuration with this program's own ideas of retries and time-outs.
+async fn load(settings: &AwsSettings) -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        // Attempts are counted, paced and recorded by this crate's own decorators.
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
+        // Its grace period takes a clip that is being made for a stalled one; `IDLE_TIMEOUT` is used instead.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(endpoint) = &settings.endpoint_url {
+        loader = loader.endpoint_url(endpoint);
+    }
+    if let Some((key, secret)) = &settings.static_credentials {
+        loader = loader.credentials_provider(Credentials::new(key, secret, None, None, "static"));
+    }
+    loader.load().await
 }
 
 /// Waits for an answer's head, or the next part of its body, but not for ever.
@@ -208,17 +253,19 @@ impl Archive for AwsArchive {
         observer: &dyn CallObserver,
     ) -> Result<StreamDescription, ArchiveError> {
         let call = CallName { api: "DescribeStream", stream: stream.name() };
+        self.renew().await;
         let request = match stream {
             StreamSelector::Name(name) => self.control(None).describe_stream().stream_name(name),
             StreamSelector::Arn(arn) => {
                 self.control(Some(arn.region())).describe_stream().stream_arn(arn.as_str())
             }
         };
-        let answer = idle(call, request.send()).await?.map_err(|error| call.sdk_error(&error))?;
+        let answer = idle(call, request.send()).await?.map_err(|error| self.classify(call, &error))?;
         observer.answered(answer.request_id());
         let unreadable = |what: String| call.error(FailureKind::Invalid, what);
-        let info =
-            answer.stream_info().ok_or_else(|| unreadable("the answer describes no stream".to_owned()))?;
+        let info = answer
+            .stream_info()
+            .ok_or_else(|| call.error(FailureKind::Transient, "the answer describes no stream"))?;
         let arn = StreamArn::parse(info.stream_arn().unwrap_or_default())
             .map_err(|error| unreadable(error.to_string()))?;
         Ok(StreamDescription {
@@ -239,6 +286,7 @@ impl Archive for AwsArchive {
         observer: &dyn CallObserver,
     ) -> Result<Vec<(String, String)>, ArchiveError> {
         let call = CallName { api: "ListTagsForStream", stream: stream.name() };
+        self.renew().await;
         let mut tags = Vec::new();
         let mut token = None;
         loop {
@@ -247,7 +295,7 @@ impl Archive for AwsArchive {
                 .list_tags_for_stream()
                 .stream_arn(stream.as_str())
                 .set_next_token(token);
-            let answer = idle(call, request.send()).await?.map_err(|error| call.sdk_error(&error))?;
+            let answer = idle(call, request.send()).await?.map_err(|error| self.classify(call, &error))?;
             observer.answered(answer.request_id());
             tags.extend(answer.tags().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
             token = answer.next_token().map(str::to_owned);
@@ -286,7 +334,10 @@ impl Archive for AwsArchive {
         let answer =
             idle(call, request.send()).await?.map_err(|error| self.failed(call, &query.stream, &error))?;
         observer.answered(answer.request_id());
-        let listed = answer.fragments();
+        // The SDK reads a body without a byte as an answer without a list; nothing found is a list without entries.
+        let Some(listed) = &answer.fragments else {
+            return Err(call.error(FailureKind::Transient, "the answer has no list of fragments"));
+        };
         let fragments: Vec<Fragment> = listed.iter().filter_map(fragment).collect();
         if fragments.len() < listed.len() {
             // To plan without it would lose it in silence.

@@ -8,6 +8,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::error::{ArchiveError, FailureKind};
+use crate::error::chain;
 
 /// Which call failed.
 #[derive(Debug, Clone, Copy)]
@@ -90,9 +91,8 @@ fn kind_of(api: &str, status: u16, code: &str, message: &str) -> FailureKind {
         | "MissingCodecPrivateDataException"
         | "MissingCodecPrivateData"
         | "InvalidMediaFrameException"
-        | "InvalidMediaFrame"
-        | "UnsupportedStreamMediaTypeException"
-        | "UnsupportedStreamMediaType" => FailureKind::MediaRefused,
+        | "InvalidMediaFrame" => FailureKind::MediaRefused,
+        "UnsupportedStreamMediaTypeException" | "UnsupportedStreamMediaType" => FailureKind::MediaUnsupported,
         "NoDataRetentionException" | "NoDataRetention" => FailureKind::OutsideRetention,
         "InvalidArgumentException" if message.contains("retention") => FailureKind::OutsideRetention,
         _ => match status {
@@ -117,21 +117,6 @@ fn caused_by_credentials(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +128,13 @@ mod tests {
             kind_of("DescribeStream", 404, "ResourceNotFoundException", ""),
             FailureKind::StreamNotFound
         );
+    }
+
+    #[test]
+    fn media_of_a_kind_without_clips_is_told_from_media_that_is_damaged() {
+        let kind = |code| kind_of("GetClip", 400, code, "");
+        assert_eq!(kind("UnsupportedStreamMediaTypeException"), FailureKind::MediaUnsupported);
+        assert_eq!(kind("InvalidMediaFrameException"), FailureKind::MediaRefused);
     }
 
     #[test]

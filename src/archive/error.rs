@@ -21,6 +21,8 @@ pub enum FailureKind {
     OutsideRetention,
     /// The service cannot make a clip of this media.
     MediaRefused,
+    /// No clip can be made of the stream's media, whatever the range.
+    MediaUnsupported,
     /// The service will never accept this request.
     Invalid,
     /// The bytes could not be kept on this machine.
@@ -39,6 +41,7 @@ impl FailureKind {
             | Self::NoMedia
             | Self::OutsideRetention
             | Self::MediaRefused
+            | Self::MediaUnsupported
             | Self::Invalid => AttemptOutcome::Permanent,
         }
     }

@@ -24,7 +24,7 @@ use crate::model::{Attempt, Fragment, RequestBounds, StreamArn, StreamSelector, 
 pub use aws::{AwsArchive, AwsSettings, ConnectError};
 pub use error::{ArchiveError, FailureKind};
 pub use limit::LimitSettings;
-pub use retry::RetrySettings;
+pub use retry::{RetrySettings, jitter};
 
 /// What DescribeStream and ListTagsForStream say of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub struct ClipQuery {
     pub bounds: RequestBounds,
     /// How many fragments they select: what the request costs in points.
     pub fragments: u32,
+    /// How many requests may fail before the call does, where that is fewer than for any call.
+    pub attempts: u32,
 }
 
 /// Where the bytes of a clip go.

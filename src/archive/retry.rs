@@ -61,7 +61,7 @@ impl Patience {
                 self.failed += 1;
                 (self.failed < self.settings.attempts).then(|| jitter(self.failed))
             }
-            // The implementation dropped its endpoint and asks for credentials anew: worth one more attempt.
+            // The next attempt asks for a new endpoint and loads the credentials anew: worth one more.
             FailureKind::Auth if !self.renewed => {
                 self.renewed = true;
                 Some(Duration::ZERO)
@@ -72,7 +72,7 @@ impl Patience {
 }
 
 /// A random part of the capped exponential pause ("full jitter").
-fn jitter(failures: u32) -> Duration {
+pub fn jitter(failures: u32) -> Duration {
     let most = BASE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(CAP);
     most.mul_f64(fastrand::f64())
 }
@@ -146,7 +146,8 @@ impl<A: Archive> Archive for Retry<A> {
         sink: &mut dyn ClipSink,
         observer: &dyn CallObserver,
     ) -> Result<u64, ArchiveError> {
-        let mut patience = Patience::new(self.settings);
+        let attempts = self.settings.attempts.min(query.attempts);
+        let mut patience = Patience::new(RetrySettings { attempts });
         loop {
             match self.inner.get_clip(query, sink, observer).await {
                 Ok(bytes) => return Ok(bytes),
