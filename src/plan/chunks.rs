@@ -18,9 +18,10 @@ const INSEPARABLE_MS: i64 = 4;
 /// How far a request's bound may lie from the fragment it is to select, in milliseconds.
 const MAX_BOUND_MS: i64 = 500;
 
-/// A short window is cut into about so many chunks, so that several connections can work on it and an
-/// interruption loses little; a full hour of 2 s fragments is cut by [`MAX_CLIP_FRAGMENTS`] alone.
-const CHUNKS_PER_WINDOW: usize = 8;
+/// No chunk of an export's last window is more than this part of what is left: chunks get smaller towards the end,
+/// so that all connections end together instead of waiting for one long last clip, and a short export keeps several
+/// of them busy. The windows before are cut by the service's limits alone.
+const CHUNKS_OF_REST: usize = 8;
 
 /// The fewest fragments worth a request of their own for that reason.
 const LEAST_CLIP_FRAGMENTS: usize = 8;
@@ -90,9 +91,7 @@ pub fn plan_window(query: &WindowQuery, mut listed: Vec<Fragment>) -> PlannedWin
     for fragment in &listed {
         survey.add(fragment);
     }
-    let clock = survey.media_clock();
-    let tolerance_ms = survey.tolerance_ms(query.gap_tolerance);
-    let context = Context::new(&listed, query.timestamps, clock, tolerance_ms);
+    let context = Context::new(&listed, query, &survey);
 
     let mut planned = PlannedWindow::default();
     let mut owned = Vec::new();
@@ -114,7 +113,8 @@ pub fn plan_window(query: &WindowQuery, mut listed: Vec<Fragment>) -> PlannedWin
         }
         owned.push(kept);
     }
-    planned.chunks = cut(&context, &owned);
+    let is_last = query.window.end() == query.range.end();
+    planned.chunks = cut(&context, &owned, is_last);
     planned.fragments = owned.into_iter().flatten().map(|index| listed[index].clone()).collect();
     planned
 }
@@ -164,6 +164,8 @@ struct Context<'a> {
     timestamps: TimestampKind,
     clock: TimestampKind,
     tolerance_ms: i64,
+    /// How long a fragment lasts whose length is listed as 0.
+    usual_length_ms: u32,
     /// Session of each listed fragment.
     sessions: Vec<usize>,
     /// Whether each overlaps a fragment of another session.
@@ -171,12 +173,8 @@ struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn new(
-        listed: &'a [Fragment],
-        timestamps: TimestampKind,
-        clock: TimestampKind,
-        tolerance_ms: i64,
-    ) -> Self {
+    fn new(listed: &'a [Fragment], query: &WindowQuery, survey: &Survey) -> Self {
+        let (timestamps, clock) = (query.timestamps, survey.media_clock());
         let span = |fragment: &'a Fragment| Span {
             first_number: &fragment.number,
             last_number: &fragment.number,
@@ -202,7 +200,15 @@ impl<'a> Context<'a> {
                 }
             }
         }
-        Self { listed, timestamps, clock, tolerance_ms, sessions, overlapped }
+        Self {
+            listed,
+            timestamps,
+            clock,
+            tolerance_ms: survey.tolerance_ms(query.gap_tolerance),
+            usual_length_ms: survey.usual_length_ms().unwrap_or(0),
+            sessions,
+            overlapped,
+        }
     }
 
     fn start(&self, index: usize) -> UtcMillis {
@@ -212,7 +218,8 @@ impl<'a> Context<'a> {
     /// Time between the end of one fragment and the start of another, on the media clock, in milliseconds.
     fn pause_ms(&self, earlier: usize, later: usize) -> i64 {
         let (earlier, later) = (&self.listed[earlier], &self.listed[later]);
-        later.start(self.clock) - earlier.start(self.clock) - i64::from(earlier.length_ms)
+        let length = if earlier.length_ms == 0 { self.usual_length_ms } else { earlier.length_ms };
+        later.start(self.clock) - earlier.start(self.clock) - i64::from(length)
     }
 
     /// Whether a fragment's media reaches past `instant` of the selecting clock.
@@ -225,8 +232,12 @@ impl<'a> Context<'a> {
         }
         let next = (index + 1..self.listed.len()).find(|next| self.sessions[*next] == self.sessions[index]);
         match next {
-            Some(next) => self.pause_ms(index, next) <= self.tolerance_ms && self.start(next) > instant,
-            // Nothing is known of its end; the safe side is to have it.
+            // Where nothing is known of its end the safe side is to have it.
+            Some(next) => {
+                let goes_on =
+                    self.listed[index].length_ms == 0 || self.pause_ms(index, next) <= self.tolerance_ms;
+                goes_on && self.start(next) > instant
+            }
             None => self.listed[index].length_ms == 0,
         }
     }
@@ -278,9 +289,13 @@ fn units(query: &WindowQuery, context: &Context<'_>) -> Vec<Vec<usize>> {
 }
 
 /// Cuts the owned units (indices into the listing) into chunks.
-fn cut(context: &Context<'_>, owned: &[Vec<usize>]) -> Vec<PlannedChunk> {
+fn cut(context: &Context<'_>, owned: &[Vec<usize>], is_last: bool) -> Vec<PlannedChunk> {
     let total: usize = owned.iter().map(Vec::len).sum();
-    let most = total.div_ceil(CHUNKS_PER_WINDOW).clamp(LEAST_CLIP_FRAGMENTS, MAX_CLIP_FRAGMENTS);
+    let most_of = |rest: usize| {
+        let part = if is_last { rest.div_ceil(CHUNKS_OF_REST) } else { rest };
+        part.clamp(LEAST_CLIP_FRAGMENTS, MAX_CLIP_FRAGMENTS)
+    };
+    let mut most = most_of(total);
     let mut chunks: Vec<PlannedChunk> = Vec::new();
     let mut first = 0;
     let mut previous: Option<usize> = None;
@@ -299,7 +314,10 @@ fn cut(context: &Context<'_>, owned: &[Vec<usize>]) -> Vec<PlannedChunk> {
                 chunk.bytes += bytes;
                 chunk.bounds.end = bounds.end;
             }
-            _ => chunks.push(PlannedChunk { first, count: unit.len(), bounds, bytes }),
+            _ => {
+                most = most_of(total - first);
+                chunks.push(PlannedChunk { first, count: unit.len(), bounds, bytes });
+            }
         }
         first += unit.len();
         previous = Some(unit_last);

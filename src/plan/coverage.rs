@@ -26,10 +26,10 @@ pub struct Skew {
 /// First look over an export's fragments: how long they usually are and how far the clocks are apart.
 #[derive(Debug, Default)]
 pub struct Survey {
-    fragments: u64,
-    bytes: u64,
-    media_ms: u64,
     lengths: BTreeMap<u32, u64>,
+    /// Distances of starts, in the order of adding.
+    distances: BTreeMap<i64, u64>,
+    last_start: Option<UtcMillis>,
     skews: BTreeMap<i64, u64>,
     skew_range: Option<(i64, i64)>,
 }
@@ -37,11 +37,12 @@ pub struct Survey {
 impl Survey {
     /// Takes one more fragment.
     pub fn add(&mut self, fragment: &Fragment) {
-        self.fragments += 1;
-        self.bytes += fragment.size_bytes;
-        self.media_ms += u64::from(fragment.length_ms);
         if fragment.length_ms > 0 {
             *self.lengths.entry(fragment.length_ms).or_default() += 1;
+        }
+        let distance = self.last_start.replace(fragment.producer).map(|last| fragment.producer - last);
+        if let Some(distance) = distance.filter(|ms| (1..=super::window::MAX_FRAGMENT_MS).contains(ms)) {
+            *self.distances.entry(distance).or_default() += 1;
         }
         let skew = fragment.producer - fragment.server;
         // A coarser grid far from zero bounds the memory whatever the clocks do.
@@ -51,24 +52,10 @@ impl Survey {
         self.skew_range = Some((least.min(skew), most.max(skew)));
     }
 
-    /// How many fragments it saw.
-    pub fn fragments(&self) -> u64 {
-        self.fragments
-    }
-
-    /// The sum of their listed sizes.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The sum of their listed lengths, in milliseconds.
-    pub fn media_ms(&self) -> u64 {
-        self.media_ms
-    }
-
-    /// The usual (median) length in milliseconds, of those that have one.
+    /// The usual (median) length in milliseconds of those that have one; where none has, the usual distance of
+    /// their starts.
     pub fn usual_length_ms(&self) -> Option<u32> {
-        median(&self.lengths)
+        median(&self.lengths).or_else(|| u32::try_from(median(&self.distances)?).ok())
     }
 
     /// The differences of the clocks, or `None` before the first fragment.
@@ -83,6 +70,16 @@ impl Survey {
         match self.skew() {
             Some(skew) if skew.median_ms.abs() > PLAUSIBLE_SKEW_MS => TimestampKind::Server,
             _ => TimestampKind::Producer,
+        }
+    }
+
+    /// How far the media clock is usually ahead of the clock that selects, in milliseconds.
+    pub fn media_shift_ms(&self, selector: TimestampKind) -> i64 {
+        let ahead = self.skew().map_or(0, |skew| skew.median_ms);
+        match (self.media_clock(), selector) {
+            (TimestampKind::Producer, TimestampKind::Server) => ahead,
+            (TimestampKind::Server, TimestampKind::Producer) => -ahead,
+            _ => 0,
         }
     }
 
@@ -137,21 +134,36 @@ pub struct Coverage {
     clock: TimestampKind,
     selector: TimestampKind,
     tolerance_ms: i64,
+    /// How long a fragment lasts whose length is listed as 0.
+    usual_length_ms: u32,
     /// Covered stretches, start → end, disjoint and further apart than the tolerance.
     covered: BTreeMap<UtcMillis, UtcMillis>,
+    /// How far the media clock is ahead of the selecting one.
+    shift_ms: i64,
     /// First start and last end on the selecting clock.
     selected: Option<(UtcMillis, UtcMillis)>,
 }
 
 impl Coverage {
-    /// Begins a look with media times from `clock` at a selection by `selector`.
-    pub fn new(clock: TimestampKind, selector: TimestampKind, tolerance_ms: i64) -> Self {
-        Self { clock, selector, tolerance_ms, covered: BTreeMap::new(), selected: None }
+    /// Begins a look at fragments that `survey` has seen, selected by `selector`.
+    pub fn new(survey: &Survey, selector: TimestampKind, tolerance: GapTolerance) -> Self {
+        Self {
+            clock: survey.media_clock(),
+            selector,
+            tolerance_ms: survey.tolerance_ms(tolerance),
+            usual_length_ms: survey.usual_length_ms().unwrap_or(0),
+            covered: BTreeMap::new(),
+            shift_ms: survey.media_shift_ms(selector),
+            selected: None,
+        }
     }
 
     /// Takes one more fragment.
     pub fn add(&mut self, fragment: &Fragment) {
-        let length = i64::from(fragment.length_ms);
+        let length = match fragment.length_ms {
+            0 => i64::from(self.usual_length_ms),
+            listed => i64::from(listed),
+        };
         let first = fragment.start(self.selector);
         let (start, end) = self.selected.unwrap_or((first, first + length));
         self.selected = Some((start.min(first), end.max(first + length)));
@@ -175,7 +187,9 @@ impl Coverage {
 
     /// The gaps inside `range`, in order, those at its two ends included.
     ///
-    /// The ends are measured on the selecting clock, the gaps between fragments on the media clock.
+    /// The ends are measured on the selecting clock, the gaps between fragments on the media clock. Where that is
+    /// another, a selected fragment can lie far outside of the range on it: nobody listed the time in between, so
+    /// only what is inside the range, as the media clock has it, is a gap.
     pub fn gaps(&self, range: TimeRange) -> Vec<Gap> {
         let Some((first, last)) = self.selected else {
             return vec![Gap::new(range.start(), range.end())];
@@ -185,17 +199,14 @@ impl Coverage {
         if is_gap(range.start(), first) {
             gaps.push(Gap::new(range.start(), first));
         }
+        let (start, end) = (range.start() + self.shift_ms, range.end() + self.shift_ms);
         let stretches: Vec<_> = self.covered.iter().collect();
-        gaps.extend(stretches.windows(2).map(|pair| Gap::new(*pair[0].1, *pair[1].0)));
+        let between = stretches.windows(2).map(|pair| (start.max(*pair[0].1), end.min(*pair[1].0)));
+        gaps.extend(between.filter(|(from, to)| is_gap(*from, *to)).map(|(from, to)| Gap::new(from, to)));
         if is_gap(last, range.end()) {
             gaps.push(Gap::new(last, range.end()));
         }
         gaps
-    }
-
-    /// First start and last end of the fragments on the selecting clock, or `None` without any.
-    pub fn delivered(&self) -> Option<(UtcMillis, UtcMillis)> {
-        self.selected
     }
 }
 
@@ -215,12 +226,48 @@ mod tests {
     }
 
     fn gaps(fragments: &[(i64, u32)]) -> Vec<(i64, i64)> {
-        let mut coverage = Coverage::new(TimestampKind::Producer, TimestampKind::Producer, 500);
-        for (start, length) in fragments {
-            coverage.add(&fragment(*start, *length));
+        let fragments: Vec<Fragment> =
+            fragments.iter().map(|(start, length)| fragment(*start, *length)).collect();
+        gaps_by(TimestampKind::Producer, &fragments)
+    }
+
+    /// The gaps in the first ten seconds of the selecting clock.
+    fn gaps_by(selector: TimestampKind, fragments: &[Fragment]) -> Vec<(i64, i64)> {
+        let mut survey = Survey::default();
+        for fragment in fragments {
+            survey.add(fragment);
+        }
+        let mut coverage = Coverage::new(&survey, selector, GapTolerance::Fixed(500));
+        for fragment in fragments {
+            coverage.add(fragment);
         }
         let range = TimeRange::new(UtcMillis::new(0), UtcMillis::new(10_000)).expect("not empty");
         coverage.gaps(range).iter().map(|gap| (gap.from.get(), gap.to.get())).collect()
+    }
+
+    /// A fragment of two seconds.
+    fn ingested(server: i64, producer: i64) -> Fragment {
+        Fragment { server: UtcMillis::new(server), ..fragment(producer, 2_000) }
+    }
+
+    #[test]
+    fn time_that_was_recorded_outside_of_the_range_is_no_gap() {
+        // The first was buffered for an hour, the last for a day; nobody listed what lies between.
+        let live = [300, 2_300, 4_300, 6_300].map(|server| ingested(server, server - 300));
+        let mut late = vec![ingested(100, -3_600_000)];
+        late.extend(live);
+        late.push(ingested(8_300, -80_000_000));
+        assert_eq!(gaps_by(TimestampKind::Server, &late), []);
+    }
+
+    #[test]
+    fn a_gap_reaches_no_further_than_the_range_on_the_media_clock() {
+        // The camera is a minute ahead: the range is 60 s to 70 s on its clock.
+        let mut fragments: Vec<Fragment> =
+            [2_000, 4_000, 8_000].map(|server| ingested(server, server + 60_000)).to_vec();
+        assert_eq!(gaps_by(TimestampKind::Server, &fragments), [(0, 2_000), (66_000, 68_000)]);
+        fragments.push(ingested(0, 30_000));
+        assert_eq!(gaps_by(TimestampKind::Server, &fragments), [(60_000, 62_000), (66_000, 68_000)]);
     }
 
     #[test]
@@ -247,10 +294,17 @@ mod tests {
         let starts = (0..10).map(|i| i * 1_856);
         starts.clone().for_each(|start| survey.add(&fragment(start, 1_796)));
         assert_eq!(survey.tolerance_ms(GapTolerance::Auto), 898);
-        let mut coverage = Coverage::new(TimestampKind::Producer, TimestampKind::Producer, 898);
+        let mut coverage = Coverage::new(&survey, TimestampKind::Producer, GapTolerance::Auto);
         starts.for_each(|start| coverage.add(&fragment(start, 1_796)));
         let range = TimeRange::new(UtcMillis::new(0), UtcMillis::new(18_560)).expect("not empty");
         assert_eq!(coverage.gaps(range), []);
+    }
+
+    #[test]
+    fn lengths_that_are_listed_as_0_make_no_gaps() {
+        let starts: Vec<i64> = (0..5).map(|i| i * 2_000).collect();
+        assert_eq!(gaps(&starts.iter().map(|start| (*start, 0)).collect::<Vec<_>>()), []);
+        assert_eq!(gaps(&[(0, 0), (2_000, 0), (6_000, 0), (8_000, 2_000)]), [(4_000, 6_000)]);
     }
 
     #[test]
