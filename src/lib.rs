@@ -10,5 +10,6 @@ pub mod clock;
 pub mod error;
 pub mod exit_code;
 pub mod fs;
+pub mod job;
 pub mod model;
 pub mod plan;

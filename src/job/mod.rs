@@ -1,0 +1,89 @@
+//! The job file: from its text to the exports it asks for.
+//!
+//! ```text
+//! text ── reader, raw ──► RawFile ── spec ──► JobFile ── resolve(now) ──► Resolved (model::ExportSpec)
+//! ```
+//!
+//! Pure: the caller reads the file and tells the time. All problems of a file are reported at once, each with its
+//! line, column, key and the accepted form; array elements are counted from 1 (`job[2].from`).
+
+mod duration;
+mod errors;
+mod paths;
+mod raw;
+mod reader;
+mod resolve;
+mod spec;
+pub mod template;
+pub mod time;
+
+use std::path::Path;
+
+pub use duration::Duration;
+pub use errors::{JobErrors, JobProblem, Refusal, decode};
+pub use resolve::Resolved;
+pub use spec::{AwsSettings, JobFile, JobSpec, Limits, RangeExpression, RangeSpec};
+
+use crate::model::UtcMillis;
+use errors::Context;
+
+/// A job file's text and where it came from.
+#[derive(Debug, Clone, Copy)]
+pub struct JobSource<'s> {
+    /// The text.
+    pub text: &'s str,
+    /// The file's absolute path: its folder is what relative paths are taken from, its stem names the defaults of
+    /// `state` and `work`.
+    pub file: &'s Path,
+    /// The path as the user gave it, for messages.
+    pub display: &'s str,
+}
+
+/// Reads a job file, without resolving its times.
+pub fn parse(source: JobSource<'_>) -> Result<JobFile, JobErrors> {
+    let parsed = parse_partly(source);
+    match parsed.file {
+        Some(file) if parsed.problems.is_empty() => Ok(file),
+        _ => Err(JobErrors::new(source.display, parsed.problems)),
+    }
+}
+
+/// Reads a job file and resolves the jobs called `only` (all, if it is empty) at `now`.
+///
+/// Reports the problems of both steps together, where [`parse`] and [`JobFile::resolve`] would take two rounds.
+pub fn load(
+    source: JobSource<'_>,
+    now: UtcMillis,
+    only: &[String],
+) -> Result<(JobFile, Vec<Resolved>), JobErrors> {
+    let parsed = parse_partly(source);
+    let mut problems = parsed.problems;
+    let Some(file) = parsed.file else {
+        return Err(JobErrors::new(source.display, problems));
+    };
+    let names: Vec<&str> = parsed.names.iter().map(String::as_str).collect();
+    problems.extend(JobFile::check_names(only, &names));
+    let (resolved, more) = file.resolve_partly(now, only);
+    problems.extend(more);
+    if problems.is_empty() { Ok((file, resolved)) } else { Err(JobErrors::new(source.display, problems)) }
+}
+
+/// The sound part of a file, and what is wrong with the rest.
+struct Parsed {
+    /// `None` where the text is not TOML, or of another version.
+    file: Option<JobFile>,
+    /// The names of all jobs, of the broken ones too.
+    names: Vec<String>,
+    problems: Vec<JobProblem>,
+}
+
+fn parse_partly(source: JobSource<'_>) -> Parsed {
+    let context = Context::of(source.text);
+    let raw = raw::read(&context, source.text);
+    let names = raw.iter().flat_map(|raw| &raw.jobs).filter_map(|job| job.name.clone().value()).collect();
+    let file = raw.map(|raw| spec::build(&context, raw, source.file, source.display));
+    Parsed { file, names, problems: context.into_problems() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,491 @@
+//! The job file as written: which keys stand where, and the form of each value taken by itself.
+//!
+//! What depends on several keys, on the defaults or on the time of day is `spec`'s and `resolve`'s.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::duration::Duration;
+use super::errors::{Context, Located, Place, Refusal};
+use super::paths;
+use super::reader::{Entry, Keys, Table, integer, not_yet, text, word, wrong_type};
+use super::template::Template;
+use super::time::{TimeExpression, Zone};
+use crate::model::{Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, Timeline, TimestampKind};
+
+/// The version of the format.
+const VERSION: u32 = 1;
+
+pub(super) static ROOT_KEYS: Keys =
+    Keys { known: &["version", "state", "work", "aws", "limits", "defaults", "job"], later: &["notify"] };
+pub(super) static AWS_KEYS: Keys = Keys { known: &["region", "profile", "endpoint_url"], later: &[] };
+pub(super) static LIMITS_KEYS: Keys = Keys {
+    known: &["requests_in_flight", "stream_budget", "attempts", "merges"],
+    later: &["bandwidth", "outage", "min_free", "max_bytes"],
+};
+pub(super) static JOB_KEYS: Keys = Keys {
+    known: &[
+        "name",
+        "streams",
+        "from",
+        "to",
+        "last",
+        "ranges",
+        "time_zone",
+        "timestamps",
+        "edges",
+        "fetch",
+        "chunk",
+        "timeline",
+        "gaps",
+        "gap_tolerance",
+        "settle",
+        "output",
+        "on_codec_change",
+        "keep_chunks",
+        "case",
+        "operator",
+        "note",
+    ],
+    later: &["except", "allow_empty", "split", "daily", "days"],
+};
+static RANGE_KEYS: Keys = Keys { known: &["from", "to"], later: &[] };
+
+const STREAMS_ACCEPTED: &str = "a list of stream names or ARNs: [\"front-gate\", \"loading-dock\"]";
+const NAME_ACCEPTED: &str = "1 to 64 of a-z, A-Z, 0-9, '_', '.', '-', not only dots";
+const RANGES_ACCEPTED: &str = "[{ from = …, to = … }, …]";
+
+/// The whole file.
+#[derive(Debug)]
+pub(super) struct RawFile {
+    pub(super) state: Entry<String>,
+    pub(super) work: Entry<String>,
+    pub(super) aws: RawAws,
+    pub(super) limits: RawLimits,
+    pub(super) defaults: RawJob,
+    pub(super) jobs: Vec<RawJob>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RawAws {
+    pub(super) region: Entry<String>,
+    pub(super) profile: Entry<String>,
+    pub(super) endpoint_url: Entry<String>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RawLimits {
+    pub(super) requests_in_flight: Entry<u32>,
+    pub(super) stream_budget: Entry<f64>,
+    pub(super) attempts: Entry<u32>,
+    pub(super) merges: Entry<u32>,
+}
+
+/// One end of a range.
+pub(super) type RawTime = Entry<TimeExpression>;
+
+/// One element of `ranges`; both ends are there.
+#[derive(Debug, Clone)]
+pub(super) struct RawRange {
+    pub(super) from: Located<TimeExpression>,
+    pub(super) to: Located<TimeExpression>,
+}
+
+/// One `[[job]]`, or `[defaults]`.
+#[derive(Debug, Clone)]
+pub(super) struct RawJob {
+    pub(super) place: Place,
+    /// Whether each of its values is right by itself.
+    pub(super) sound: bool,
+    pub(super) name: Entry<String>,
+    pub(super) streams: Entry<Vec<StreamSelector>>,
+    pub(super) from: RawTime,
+    pub(super) to: RawTime,
+    pub(super) last: Entry<Duration>,
+    pub(super) ranges: Entry<Vec<RawRange>>,
+    pub(super) time_zone: Entry<Zone>,
+    pub(super) timestamps: Entry<TimestampKind>,
+    pub(super) edges: Entry<Edges>,
+    pub(super) timeline: Entry<Timeline>,
+    pub(super) gaps: Entry<GapPolicy>,
+    pub(super) gap_tolerance: Entry<GapTolerance>,
+    pub(super) settle_ms: Entry<u64>,
+    pub(super) output: Entry<Template>,
+    pub(super) on_codec_change: Entry<OnCodecChange>,
+    pub(super) keep_chunks: Entry<bool>,
+    pub(super) case: Entry<String>,
+    pub(super) operator: Entry<String>,
+    pub(super) note: Entry<String>,
+}
+
+/// Reads the document, reporting what is wrong with it; `None` where nothing in it can be understood.
+pub(super) fn read(context: &Context<'_>, text: &str) -> Option<RawFile> {
+    let (document, broken) = DeTable::parse_recoverable(text);
+    let mut breaks: Vec<(Place, &str)> = broken
+        .iter()
+        .map(|error| (context.place(error.span().map_or(0, |span| span.start), ""), error.message()))
+        .collect();
+    // The parser goes on where it can; more on one line is only what follows from the first.
+    breaks.sort_by_key(|(place, _)| (place.line, place.column));
+    breaks.dedup_by_key(|(place, _)| place.line);
+    for (place, message) in &breaks {
+        context.report(place, Refusal::new(format!("broken TOML: {message}")));
+    }
+    if !broken.is_empty() {
+        return None;
+    }
+    read_document(context, document.get_ref())
+}
+
+fn read_document<'t>(context: &Context<'t>, document: &DeTable<'t>) -> Option<RawFile> {
+    // Before the keys: another version's keys are not unknown ones.
+    if let Some(version) = document.get("version") {
+        let place = context.place(version.span().start, "version");
+        if let Err(refusal) = check_version(version.get_ref()) {
+            context.report(&place, refusal);
+            return None;
+        }
+    }
+    let root = Table::root(context, document, &ROOT_KEYS);
+    if !document.contains_key("version") {
+        let place = root.place_of_missing("version");
+        root.report(&place, Refusal::new("the file does not say its version").accepts("version = 1"));
+    }
+    Some(RawFile {
+        state: path(&root, "state"),
+        work: path(&root, "work"),
+        aws: root.table("aws", &AWS_KEYS).map(|table| read_aws(&table)).unwrap_or_default(),
+        limits: root.table("limits", &LIMITS_KEYS).map(|table| read_limits(&table)).unwrap_or_default(),
+        defaults: read_defaults(&root),
+        jobs: read_jobs(&root),
+    })
+}
+
+fn check_version(value: &DeValue<'_>) -> Result<(), Refusal> {
+    let refusal = match integer(value, 0..=u32::MAX) {
+        Ok(VERSION) => return Ok(()),
+        Ok(other) => {
+            Refusal::new(format!("the file is of version {other}, which this program does not read"))
+        }
+        Err(refusal) => refusal,
+    };
+    Err(refusal.accepts("version = 1"))
+}
+
+fn path(table: &Table<'_, '_>, key: &str) -> Entry<String> {
+    table.parsed(key, "a path in quotes", |text| paths::check(text).map(|()| text.to_owned()))
+}
+
+fn read_aws(table: &Table<'_, '_>) -> RawAws {
+    RawAws {
+        region: table.parsed("region", "a region such as \"us-west-2\"", |text| {
+            let right = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            if right {
+                Ok(text.to_owned())
+            } else {
+                Err(not_accepted(text, "a region such as \"us-west-2\""))
+            }
+        }),
+        profile: table.parsed("profile", "the name of a profile", |text| {
+            let right = !text.trim().is_empty() && !text.chars().any(char::is_control);
+            if right { Ok(text.to_owned()) } else { Err(not_accepted(text, "the name of a profile")) }
+        }),
+        endpoint_url: table.parsed("endpoint_url", "http://HOST or https://HOST", |text| {
+            let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+            let right = host.is_some_and(|host| {
+                !host.starts_with('/') && !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic())
+            });
+            if right { Ok(text.to_owned()) } else { Err(not_accepted(text, "http://HOST or https://HOST")) }
+        }),
+    }
+}
+
+fn not_accepted(text: &str, accepted: &str) -> Refusal {
+    Refusal::new(format!("{text:?} is not {accepted}")).accepts(accepted)
+}
+
+fn read_limits(table: &Table<'_, '_>) -> RawLimits {
+    RawLimits {
+        requests_in_flight: table.read("requests_in_flight", |value| integer(value, 1..=64)),
+        stream_budget: table.read("stream_budget", share),
+        attempts: table.read("attempts", |value| integer(value, 1..=u32::MAX)),
+        merges: table.read("merges", |value| integer(value, 1..=u32::MAX)),
+    }
+}
+
+/// A share: more than 0, at most 1.
+fn share(value: &DeValue<'_>) -> Result<f64, Refusal> {
+    const ACCEPTED: &str = "a share more than 0 and at most 1, such as 0.7";
+    let number: f64 = match value {
+        DeValue::Float(number) => number.as_str().parse(),
+        DeValue::Integer(number) => number.as_str().parse(),
+        _ => return Err(wrong_type(value, "a number").accepts(ACCEPTED)),
+    }
+    .map_err(|_| Refusal::new("the number cannot be read").accepts(ACCEPTED))?;
+    if number > 0.0 && number <= 1.0 {
+        Ok(number)
+    } else {
+        Err(Refusal::new(format!("{number} is out of range")).accepts(ACCEPTED))
+    }
+}
+
+fn read_defaults(root: &Table<'_, '_>) -> RawJob {
+    let Some(table) = root.table("defaults", &JOB_KEYS) else {
+        return RawJob::empty(root.place_of_missing("defaults"));
+    };
+    let mut defaults = read_job(&table);
+    if let Entry::Valid(name) = &defaults.name {
+        let refusal = Refusal::new("a name cannot be a default: each job has its own");
+        table.report(&name.place, refusal.accepts("name in each [[job]]"));
+        defaults.sound = false;
+    }
+    defaults
+}
+
+fn read_jobs(root: &Table<'_, '_>) -> Vec<RawJob> {
+    let mut jobs = Vec::new();
+    let list = root.list("job", "[[job]] before each job", |root, place, value| {
+        let table = root.element_table(place, value.get_ref(), &JOB_KEYS, "[[job]]")?;
+        jobs.push(read_job(&table));
+        Some(())
+    });
+    if list.is_absent() {
+        let place = root.place_of_missing("job");
+        root.report(
+            &place,
+            Refusal::new("the file has no job").accepts("[[job]] with name, streams and a range"),
+        );
+    }
+    jobs
+}
+
+fn read_job(table: &Table<'_, '_>) -> RawJob {
+    let before = table.problems();
+    refuse_what_is_not_built(table);
+    let mut job = RawJob {
+        place: table.place.clone(),
+        sound: true,
+        name: table.parsed("name", NAME_ACCEPTED, name),
+        streams: read_streams(table),
+        from: time(table, "from"),
+        to: time(table, "to"),
+        last: table.parsed("last", Duration::ACCEPTED, |text| match Duration::parse(text)? {
+            last if last.is_zero() => {
+                Err(Refusal::new("`last` is no time at all").accepts(Duration::ACCEPTED))
+            }
+            last => Ok(last),
+        }),
+        ranges: read_ranges(table),
+        time_zone: table.parsed("time_zone", Zone::ACCEPTED, Zone::parse),
+        timestamps: table.read("timestamps", |value| {
+            word(value, &[TimestampKind::Server, TimestampKind::Producer].map(|kind| (kind.as_str(), kind)))
+        }),
+        edges: table.read("edges", |value| {
+            word(value, &[Edges::Cover, Edges::Inside].map(|edges| (edges.as_str(), edges)))
+        }),
+        timeline: table.read("timeline", |value| {
+            word(
+                value,
+                &[Timeline::Compact, Timeline::Wallclock].map(|timeline| (timeline.as_str(), timeline)),
+            )
+        }),
+        gaps: table
+            .read("gaps", |value| word(value, &[("accept", GapPolicy::Accept), ("fail", GapPolicy::Fail)])),
+        gap_tolerance: table.parsed(
+            "gap_tolerance",
+            "\"auto\" or a length of time such as \"500ms\"",
+            tolerance,
+        ),
+        settle_ms: table
+            .parsed("settle", Duration::ACCEPTED, |text| Duration::parse(text).map(Duration::total_millis)),
+        output: table.parsed(
+            "output",
+            "a template in quotes, such as \"exports/{stream}_{from}.mp4\"",
+            Template::parse,
+        ),
+        on_codec_change: table.read("on_codec_change", |value| {
+            word(value, &[OnCodecChange::Split, OnCodecChange::Fail].map(|change| (change.as_str(), change)))
+        }),
+        keep_chunks: table.read("keep_chunks", |value| match value {
+            DeValue::Boolean(keep) => Ok(*keep),
+            _ => Err(wrong_type(value, "true or false").accepts("true or false, without quotes")),
+        }),
+        case: free_text(table, "case"),
+        operator: free_text(table, "operator"),
+        note: free_text(table, "note"),
+    };
+    job.sound = table.problems() == before;
+    job
+}
+
+/// Keys of which only the default is built: it may be said, anything else is refused.
+fn refuse_what_is_not_built(table: &Table<'_, '_>) {
+    let only_default = |key: &str, default: &str, later: &[&str]| {
+        table.read(key, |value| match text(value)? {
+            found if found == default => Ok(()),
+            found if later.contains(&found) || (key == "chunk" && Duration::parse(found).is_ok()) => {
+                Err(not_yet(&format!("{key} = {found:?}")).accepts(format!("{default:?}")))
+            }
+            _ => word(value, &[(default, ())]),
+        });
+    };
+    only_default("fetch", "clip", &["fragments", "auto"]);
+    only_default("chunk", "auto", &[]);
+}
+
+fn name(text: &str) -> Result<String, Refusal> {
+    let right = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        && text.bytes().any(|b| b != b'.');
+    if right {
+        Ok(text.to_owned())
+    } else {
+        Err(Refusal::new(format!("{text:?} is not a job's name")).accepts(NAME_ACCEPTED))
+    }
+}
+
+fn free_text(table: &Table<'_, '_>, key: &str) -> Entry<String> {
+    table.parsed(key, "text in quotes", |text| Ok(text.to_owned()))
+}
+
+fn tolerance(text: &str) -> Result<GapTolerance, Refusal> {
+    const ACCEPTED: &str = "\"auto\" or a length of time such as \"500ms\"";
+    if text == "auto" {
+        return Ok(GapTolerance::Auto);
+    }
+    Duration::parse(text)
+        .ok()
+        .and_then(|length| u32::try_from(length.total_millis()).ok())
+        .map(GapTolerance::Fixed)
+        .ok_or_else(|| Refusal::new(format!("{text:?} is not a tolerance")).accepts(ACCEPTED))
+}
+
+fn time(table: &Table<'_, '_>, key: &str) -> RawTime {
+    table.read(key, |value| match value {
+        DeValue::String(text) => TimeExpression::parse(text),
+        DeValue::Datetime(datetime) => TimeExpression::parse_absolute(&datetime.to_string()),
+        _ => Err(wrong_type(value, "a date-time or text").accepts(TimeExpression::ACCEPTED)),
+    })
+}
+
+fn read_ranges(table: &Table<'_, '_>) -> Entry<Vec<RawRange>> {
+    table.list("ranges", RANGES_ACCEPTED, |table, place, value| {
+        let range = table.element_table(place, value.get_ref(), &RANGE_KEYS, RANGES_ACCEPTED)?;
+        let end = |key: &str| {
+            let end = time(&range, key);
+            if end.is_absent() {
+                let place = range.place_of_missing(key);
+                range.report(
+                    &place,
+                    Refusal::new(format!("the range has no `{key}`")).accepts(RANGES_ACCEPTED),
+                );
+            }
+            end.located()
+        };
+        let (from, to) = (end("from"), end("to"));
+        Some(RawRange { from: from?, to: to? })
+    })
+}
+
+fn read_streams(table: &Table<'_, '_>) -> Entry<Vec<StreamSelector>> {
+    let mut seen: Vec<StreamSelector> = Vec::new();
+    table.list("streams", STREAMS_ACCEPTED, |table, place, value: &Spanned<DeValue<'_>>| {
+        let stream = stream(value.get_ref()).and_then(|stream| {
+            if seen.contains(&stream) {
+                return Err(Refusal::new(format!("{:?} stands twice in the list", stream.to_string()))
+                    .accepts("each stream once"));
+            }
+            seen.push(stream.clone());
+            Ok(stream)
+        });
+        stream.map_err(|refusal| table.report(&place, refusal)).ok()
+    })
+}
+
+fn stream(value: &DeValue<'_>) -> Result<StreamSelector, Refusal> {
+    let text = text(value).map_err(|refusal| refusal.accepts(STREAMS_ACCEPTED))?;
+    if text.contains('*') {
+        return Err(not_yet("a pattern with `*`").accepts("each stream by its name or ARN"));
+    }
+    StreamSelector::parse(text).map_err(|error| Refusal::new(error.to_string()).accepts(STREAMS_ACCEPTED))
+}
+
+impl RawJob {
+    fn empty(place: Place) -> Self {
+        Self {
+            place,
+            sound: true,
+            name: Entry::Absent,
+            streams: Entry::Absent,
+            from: Entry::Absent,
+            to: Entry::Absent,
+            last: Entry::Absent,
+            ranges: Entry::Absent,
+            time_zone: Entry::Absent,
+            timestamps: Entry::Absent,
+            edges: Entry::Absent,
+            timeline: Entry::Absent,
+            gaps: Entry::Absent,
+            gap_tolerance: Entry::Absent,
+            settle_ms: Entry::Absent,
+            output: Entry::Absent,
+            on_codec_change: Entry::Absent,
+            keep_chunks: Entry::Absent,
+            case: Entry::Absent,
+            operator: Entry::Absent,
+            note: Entry::Absent,
+        }
+    }
+
+    /// The place of a key that is not there: the job's header.
+    pub(super) fn place_of(&self, key: &str) -> Place {
+        Place { key: format!("{}.{key}", self.place.key), ..self.place.clone() }
+    }
+
+    /// Whether it names a range in any of the three forms.
+    pub(super) fn has_range(&self) -> bool {
+        !(self.from.is_absent() && self.to.is_absent() && self.last.is_absent() && self.ranges.is_absent())
+    }
+
+    /// This job with what it does not say taken from the defaults.
+    ///
+    /// A range is taken as one thing: a job's `last` stands against a default `from` and `to`. Only a lone `from`
+    /// or `to` is completed by the other end's default.
+    pub(super) fn over(self, defaults: &Self) -> Self {
+        let (from, to, last, ranges) = if !self.has_range() {
+            (defaults.from.clone(), defaults.to.clone(), defaults.last.clone(), defaults.ranges.clone())
+        } else if self.last.is_absent() && self.ranges.is_absent() {
+            (
+                self.from.or(defaults.from.clone()),
+                self.to.or(defaults.to.clone()),
+                Entry::Absent,
+                Entry::Absent,
+            )
+        } else {
+            (self.from, self.to, self.last, self.ranges)
+        };
+        Self {
+            place: self.place,
+            sound: self.sound && defaults.sound,
+            name: self.name,
+            streams: self.streams.or(defaults.streams.clone()),
+            from,
+            to,
+            last,
+            ranges,
+            time_zone: self.time_zone.or(defaults.time_zone.clone()),
+            timestamps: self.timestamps.or(defaults.timestamps.clone()),
+            edges: self.edges.or(defaults.edges.clone()),
+            timeline: self.timeline.or(defaults.timeline.clone()),
+            gaps: self.gaps.or(defaults.gaps.clone()),
+            gap_tolerance: self.gap_tolerance.or(defaults.gap_tolerance.clone()),
+            settle_ms: self.settle_ms.or(defaults.settle_ms.clone()),
+            output: self.output.or(defaults.output.clone()),
+            on_codec_change: self.on_codec_change.or(defaults.on_codec_change.clone()),
+            keep_chunks: self.keep_chunks.or(defaults.keep_chunks.clone()),
+            case: self.case.or(defaults.case.clone()),
+            operator: self.operator.or(defaults.operator.clone()),
+            note: self.note.or(defaults.note.clone()),
+        }
+    }
+}
