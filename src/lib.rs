@@ -13,3 +13,4 @@ pub mod fs;
 pub mod job;
 pub mod model;
 pub mod plan;
+pub mod store;

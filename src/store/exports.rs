@@ -1,0 +1,352 @@
+//! Exports: created once, found by their hashes, moved by compare-and-set.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, named_params};
+
+use super::Store;
+use super::error::{During, StoreError};
+use super::identity::{ExportIdentity, output_key};
+use super::runs::RunId;
+use super::values::{Unsigned, path_text, text_path};
+use super::windows::insert_windows;
+use crate::model::{ExportEvent, ExportId, ExportSpec, ExportState, StreamArn, TimeRange, UtcMillis};
+
+/// What an export's planned windows add up to; final when all windows are planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExportTotals {
+    /// Windows of the whole range.
+    pub windows: u64,
+    /// Of these, planned ones.
+    pub windows_planned: u64,
+    /// Fragments to fetch.
+    pub fragments: u64,
+    /// Their bytes, as listed.
+    pub planned_bytes: u64,
+    /// Milliseconds of media in them.
+    pub media_ms: u64,
+}
+
+/// An export as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportRecord {
+    /// Its place in the order of creation; the cursor of [`Store::exports`].
+    pub seq: i64,
+    /// Its hashes.
+    pub identity: ExportIdentity,
+    /// Its stream.
+    pub stream_arn: StreamArn,
+    /// What it was resolved to.
+    pub spec: ExportSpec,
+    /// Where it stands.
+    pub state: ExportState,
+    /// Whether its text left the job file before it was finished.
+    pub superseded: bool,
+    /// When it was created.
+    pub created: UtcMillis,
+    /// When its state changed last.
+    pub updated: UtcMillis,
+    /// When it became done, partial or empty.
+    pub finished: Option<UtcMillis>,
+    /// The run that changed it last.
+    pub run: Option<RunId>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What its reader should know, found while it was carried out (the spec has those found before).
+    pub warnings: Vec<String>,
+    /// Its manifest.
+    pub manifest: Option<PathBuf>,
+    /// What its planned windows add up to.
+    pub totals: ExportTotals,
+}
+
+/// What changes with an export's state.
+pub(super) struct ExportFacts<'a> {
+    pub(super) error: Option<&'a str>,
+    pub(super) manifest: Option<&'a Path>,
+    /// `None` leaves them as they are.
+    pub(super) warnings: Option<&'a [String]>,
+}
+
+impl ExportFacts<'_> {
+    pub(super) const NONE: Self = Self { error: None, manifest: None, warnings: None };
+}
+
+impl ExportRecord {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Result<Self, StoreError>> {
+        let spec = serde_json::from_str(row.get_ref("spec")?.as_str()?);
+        let warnings = serde_json::from_str(row.get_ref("warnings")?.as_str()?);
+        let (spec, warnings) = match (spec, warnings) {
+            (Ok(spec), Ok(warnings)) => (spec, warnings),
+            (Err(source), _) => return Ok(Err(StoreError::Json { what: "export", source })),
+            (_, Err(source)) => return Ok(Err(StoreError::Json { what: "list of warnings", source })),
+        };
+        let unsigned = |column| row.get::<_, Unsigned>(column).map(|value| value.0);
+        Ok(Ok(Self {
+            seq: row.get("seq")?,
+            identity: ExportIdentity {
+                id: row.get("id")?,
+                content_id: row.get("content_id")?,
+                resume_key: row.get("resume_key")?,
+            },
+            stream_arn: row.get("stream_arn")?,
+            spec,
+            state: row.get("state")?,
+            superseded: row.get("superseded")?,
+            created: row.get("created_ms")?,
+            updated: row.get("updated_ms")?,
+            finished: row.get("finished_ms")?,
+            run: row.get("run_id")?,
+            error: row.get("error")?,
+            warnings,
+            manifest: text_path(row.get("manifest_path")?),
+            totals: ExportTotals {
+                windows: unsigned("windows_total")?,
+                windows_planned: unsigned("windows_planned")?,
+                fragments: unsigned("fragments")?,
+                planned_bytes: unsigned("planned_bytes")?,
+                media_ms: unsigned("media_ms")?,
+            },
+        }))
+    }
+}
+
+impl Store {
+    /// The export of that identity.
+    pub fn export(&self, id: &ExportId) -> Result<Option<ExportRecord>, StoreError> {
+        const SELECT: &str = "select * from export where id = :id";
+        Ok(self.select_exports(SELECT, named_params! { ":id": id })?.pop())
+    }
+
+    /// Up to `limit` exports created after the one whose `seq` is `after` (0 for the first), oldest first.
+    pub fn exports(&self, after: i64, limit: u32) -> Result<Vec<ExportRecord>, StoreError> {
+        const SELECT: &str = "select * from export where seq > :after order by seq limit :limit";
+        self.select_exports(SELECT, named_params! { ":after": after, ":limit": limit })
+    }
+
+    /// Every export that is not done, partial or empty, superseded ones included, oldest first.
+    pub fn unfinished(&self) -> Result<Vec<ExportRecord>, StoreError> {
+        const SELECT: &str = "
+            select * from export where state in ('planning', 'fetching', 'merging', 'failed') order by seq";
+        self.select_exports(SELECT, &[])
+    }
+
+    /// The unfinished exports that a job file's entry of that key created, superseded ones included, oldest first.
+    pub fn unfinished_with_resume_key(&self, key: &str) -> Result<Vec<ExportRecord>, StoreError> {
+        const SELECT: &str = "
+            select * from export
+            where resume_key = :key and state in ('planning', 'fetching', 'merging', 'failed') order by seq";
+        self.select_exports(SELECT, named_params! { ":key": key })
+    }
+
+    /// The finished export of that content, whatever its output path; the latest if there are several.
+    pub fn done_with_content(&self, content_id: &str) -> Result<Option<ExportRecord>, StoreError> {
+        const SELECT: &str = "
+            select * from export
+            where content_id = :content_id and state in ('done', 'partial', 'empty')
+            order by finished_ms desc, seq desc limit 1";
+        Ok(self.select_exports(SELECT, named_params! { ":content_id": content_id })?.pop())
+    }
+
+    /// The exports, of any state, whose output path has that key (see [`output_key`]), oldest first.
+    pub fn exports_with_output_key(&self, key: &str) -> Result<Vec<ExportRecord>, StoreError> {
+        const SELECT: &str = "select * from export where output_key = :key order by seq";
+        self.select_exports(SELECT, named_params! { ":key": key })
+    }
+
+    fn select_exports(
+        &self,
+        query: &str,
+        values: &[(&str, &dyn ToSql)],
+    ) -> Result<Vec<ExportRecord>, StoreError> {
+        let mut select = self.connection.prepare_cached(query).during("read exports")?;
+        let rows = select.query_map(values, ExportRecord::from_row).during("read exports")?;
+        rows.map(|row| row.during("read exports")?).collect()
+    }
+
+    /// Creates an export in `planning`, with its windows still to be planned, in one transaction (I5).
+    ///
+    /// `windows` are in order of time; their place becomes their number, from 0.
+    pub fn insert_export(
+        &mut self,
+        stream: &StreamArn,
+        spec: &ExportSpec,
+        windows: &[TimeRange],
+    ) -> Result<ExportIdentity, StoreError> {
+        const INSERT: &str = "
+            insert into export (id, content_id, resume_key, stream_arn, start_ms, end_ms, job, spec, output_path,
+                                output_key, state, created_ms, updated_ms, run_id, windows_total)
+            values (:id, :content_id, :resume_key, :stream_arn, :start, :end, :job, :spec, :output_path,
+                    :output_key, :state, :now, :now, :run, :windows)";
+        let identity = ExportIdentity::of(spec, stream);
+        let json = spec_json(spec)?;
+        let output_path = path_text(&spec.output)?;
+        let (now, run) = (self.clock.now(), self.run);
+        self.write(|transaction| {
+            if find_state(transaction, &identity.id)?.is_some() {
+                return Err(StoreError::ExportExists(identity.id.clone()));
+            }
+            let values = named_params! {
+                ":id": identity.id,
+                ":content_id": identity.content_id,
+                ":resume_key": identity.resume_key,
+                ":stream_arn": stream,
+                ":start": spec.range.start(),
+                ":end": spec.range.end(),
+                ":job": spec.job,
+                ":spec": json,
+                ":output_path": output_path,
+                ":output_key": output_key(&spec.output),
+                ":state": ExportState::Planning,
+                ":now": now,
+                ":run": run,
+                ":windows": Unsigned(windows.len() as u64),
+            };
+            transaction.execute(INSERT, values).during("create an export")?;
+            insert_windows(transaction, &identity.id, windows)
+        })?;
+        Ok(identity)
+    }
+
+    /// Replaces what an export was resolved to where that does not change its identity (job name, notes, `gaps`).
+    pub fn update_spec(&mut self, spec: &ExportSpec, stream: &StreamArn) -> Result<(), StoreError> {
+        const UPDATE: &str = "
+            update export set spec = :spec, job = :job, resume_key = :resume_key where id = :id";
+        let identity = ExportIdentity::of(spec, stream);
+        let json = spec_json(spec)?;
+        self.write(|transaction| {
+            let values = named_params! {
+                ":id": identity.id, ":spec": json, ":job": spec.job, ":resume_key": identity.resume_key,
+            };
+            match transaction.execute(UPDATE, values).during("renew an export's settings")? {
+                0 => Err(StoreError::NoExport(identity.id)),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Records whether an unfinished export's text has left the job file.
+    pub fn set_superseded(&mut self, id: &ExportId, superseded: bool) -> Result<(), StoreError> {
+        const UPDATE: &str = "update export set superseded = :superseded where id = :id";
+        self.write(|transaction| {
+            let values = named_params! { ":id": id, ":superseded": superseded };
+            match transaction.execute(UPDATE, values).during("mark an export as superseded")? {
+                0 => Err(StoreError::NoExport(id.clone())),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Moves an export, believed to be in `from`, by `event`; returns its new state.
+    ///
+    /// `Planned` needs every window planned, `MergeStarted` every chunk settled as well (I8). Steps that finish or
+    /// fail an export carry facts: [`Store::finish_export`].
+    pub fn move_export(
+        &mut self,
+        id: &ExportId,
+        from: ExportState,
+        event: ExportEvent,
+    ) -> Result<ExportState, StoreError> {
+        let (now, run) = (self.clock.now(), self.run);
+        let change = |transaction: &Transaction<'_>| {
+            let step = ExportStep { id, from, event, now, run };
+            step.apply(transaction, &ExportFacts::NONE)
+        };
+        if from.after(event).is_some_and(ExportState::is_final) {
+            self.write_durably(change)
+        } else {
+            self.write(change)
+        }
+    }
+}
+
+/// One change of an export's state.
+pub(super) struct ExportStep<'a> {
+    pub(super) id: &'a ExportId,
+    pub(super) from: ExportState,
+    pub(super) event: ExportEvent,
+    pub(super) now: UtcMillis,
+    pub(super) run: Option<RunId>,
+}
+
+impl ExportStep<'_> {
+    /// The only place that changes an export's state.
+    pub(super) fn apply(
+        &self,
+        transaction: &Transaction<'_>,
+        facts: &ExportFacts<'_>,
+    ) -> Result<ExportState, StoreError> {
+        const UPDATE: &str = "
+            update export set
+              state = :to, updated_ms = :now, finished_ms = :finished, run_id = coalesce(:run, run_id),
+              error = :error, manifest_path = :manifest, warnings = coalesce(:warnings, warnings)
+            where id = :id and state = :from";
+        let Self { id, from, event, now, run } = *self;
+        let to = from.after(event).ok_or(StoreError::IllegalExportEvent { state: from, event })?;
+        self.refuse_to_leave_work_behind(transaction)?;
+        let warnings = facts.warnings.map(serde_json::to_string).transpose();
+        let warnings = warnings.map_err(|source| StoreError::Json { what: "list of warnings", source })?;
+        let values = named_params! {
+            ":id": id,
+            ":from": from,
+            ":to": to,
+            ":now": now,
+            ":finished": to.is_final().then_some(now),
+            ":run": run,
+            ":error": facts.error,
+            ":manifest": facts.manifest.map(path_text).transpose()?,
+            ":warnings": warnings,
+        };
+        let mut update = transaction.prepare_cached(UPDATE).during("change an export's state")?;
+        match update.execute(values).during("change an export's state")? {
+            1 => Ok(to),
+            _ => Err(conflict(transaction, id, from.as_str())),
+        }
+    }
+
+    fn refuse_to_leave_work_behind(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+        const SELECT: &str = "
+            select windows_total - windows_planned,
+                   (select coalesce(sum(chunks), 0) from chunk_count
+                    where export_id = export.id and state in ('planned', 'fetching', 'failed'))
+            from export where id = :id";
+        let needs_chunks = match self.event {
+            ExportEvent::Planned => false,
+            ExportEvent::MergeStarted => true,
+            _ => return Ok(()),
+        };
+        let read = |row: &Row<'_>| Ok((row.get::<_, Unsigned>(0)?.0, row.get::<_, Unsigned>(1)?.0));
+        let found = transaction.query_row(SELECT, named_params! { ":id": self.id }, read).optional();
+        match found.during("read what an export still needs")? {
+            Some((windows, chunks)) if windows > 0 || (needs_chunks && chunks > 0) => {
+                Err(StoreError::Outstanding { export: self.id.clone(), windows, chunks })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An export's state as recorded.
+pub(super) fn find_state(connection: &Connection, id: &ExportId) -> Result<Option<ExportState>, StoreError> {
+    const SELECT: &str = "select state from export where id = :id";
+    let mut select = connection.prepare_cached(SELECT).during("read an export's state")?;
+    select
+        .query_row(named_params! { ":id": id }, |row| row.get(0))
+        .optional()
+        .during("read an export's state")
+}
+
+/// The error for an export that is not as `expected`.
+pub(super) fn conflict(connection: &Connection, id: &ExportId, expected: &'static str) -> StoreError {
+    match find_state(connection, id) {
+        Ok(Some(found)) => {
+            StoreError::Conflict { row: format!("export {id}"), expected, found: found.as_str().into() }
+        }
+        Ok(None) => StoreError::NoExport(id.clone()),
+        Err(error) => error,
+    }
+}
+
+fn spec_json(spec: &ExportSpec) -> Result<String, StoreError> {
+    serde_json::to_string(spec).map_err(|source| StoreError::Json { what: "export", source })
+}

@@ -1,0 +1,108 @@
+//! The state store: every run, export, window, chunk and request in one SQLite file; the only user of rusqlite.
+//!
+//! One [`Store`] writes, owned by a run's dispatcher under the [`StateLock`]; other processes read meanwhile.
+//! Each change of a state goes through the model's one function and a compare-and-set update: one row or an
+//! error. What lasts through a crash, and in what order, is written down in `design/lifecycle.md`.
+//!
+//! It must not decide what to do next, start requests, or touch media files.
+
+mod chunks;
+mod codec;
+mod error;
+mod exports;
+mod identity;
+mod local;
+mod lock;
+mod open;
+mod outputs;
+mod recovery;
+mod runs;
+mod status;
+#[cfg(test)]
+mod tests;
+mod values;
+mod windows;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+pub use chunks::{AttemptRecord, ChunkError, ChunkRecord, LeafChunks, NewChunk};
+pub use codec::{CodecError, Dropped};
+pub use error::StoreError;
+pub use exports::{ExportRecord, ExportTotals};
+pub use identity::{ExportIdentity, output_key};
+pub use lock::{Holder, StateLock};
+pub use open::SCHEMA_VERSION;
+pub use outputs::{ExpectedOutput, Finish, OutputRole};
+pub use recovery::Recovery;
+pub use runs::{NewRun, RunId, RunRecord};
+pub use status::{ChunkCounts, StateCount, StoreTotals};
+pub use windows::{WindowPlan, WindowRecord};
+
+use crate::clock::Clock;
+use error::During;
+
+/// An open state file.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    clock: Arc<dyn Clock>,
+    /// The run that changes are booked on.
+    run: Option<RunId>,
+}
+
+impl Store {
+    /// Opens the state file at `path`, made (with its folder) or migrated as needed.
+    ///
+    /// The caller holds the [`StateLock`]. A file that is not a state file, or a newer version's, is refused
+    /// before anything is written.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Ok(Self { connection: open::open(path)?, clock, run: None })
+    }
+
+    /// Opens a state file that is there, for reading only; needs no lock.
+    pub fn open_read_only(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Ok(Self { connection: open::open_read_only(path)?, clock, run: None })
+    }
+
+    /// Runs `change` in one transaction, which is undone if it fails.
+    fn write<T>(
+        &mut self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .during("begin a transaction")?;
+        let value = change(&transaction)?;
+        transaction.commit().during("commit a transaction")?;
+        Ok(value)
+    }
+
+    /// Like [`Store::write`], and on the disk with everything before it when this returns.
+    ///
+    /// The log is one file: syncing it for this commit syncs the commits before as well.
+    fn write_durably<T>(
+        &mut self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.set_synchronous("FULL")?;
+        let result = self.write(change);
+        // A connection left on FULL is slower but not wrong, so the change's own error goes first.
+        let restored = self.set_synchronous("NORMAL");
+        let value = result?;
+        restored?;
+        Ok(value)
+    }
+
+    fn set_synchronous(&self, level: &str) -> Result<(), StoreError> {
+        self.connection.pragma_update(None, "synchronous", level).during("set how it syncs")
+    }
+}
+
+/// The folder of a state file.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

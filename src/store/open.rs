@@ -1,0 +1,165 @@
+//! Opening the state file: what it must be, its pragmas, its schema.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use super::error::{During, StoreError};
+use super::{folder_of, local};
+use crate::fs;
+
+/// Each step from one schema version to the next; only ever appended to.
+const MIGRATION_STEPS: &[M<'_>] = &[M::up(include_str!("../../migrations/0001_begin.sql"))];
+const MIGRATIONS: Migrations<'_> = Migrations::from_slice(MIGRATION_STEPS);
+
+/// The schema version that this program reads and writes.
+pub const SCHEMA_VERSION: i64 = 1;
+
+/// "KVSE", as the first migration writes it.
+const APPLICATION_ID: u32 = 0x4b56_5345;
+
+/// Settings of each connection that writes.
+///
+/// `synchronous = NORMAL` may lose the last transactions in a power cut, never their order: their work is done
+/// again. The few that must last are committed with FULL (`Store::write_durably`), which on macOS means
+/// `fullfsync` as well.
+const PRAGMAS: [(&str, &str); 7] = [
+    ("busy_timeout", "10000"),
+    ("journal_mode", "WAL"),
+    ("synchronous", "NORMAL"),
+    ("fullfsync", "ON"),
+    ("foreign_keys", "ON"),
+    ("trusted_schema", "OFF"),
+    ("journal_size_limit", "67108864"),
+];
+
+/// What lies at a path, told from its first bytes without touching it.
+enum Found {
+    Nothing,
+    EmptyFile,
+    StateFile { version: i64 },
+}
+
+/// Opens the state file for writing, made or migrated as needed.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    let folder = folder_of(path);
+    fs::create_dir_all(folder)?;
+    local::refuse_network(path, folder)?;
+    match inspect(path)? {
+        Found::StateFile { version } => refuse_newer(path, version)?,
+        Found::Nothing | Found::EmptyFile => create(path, folder)?,
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = connect(path, flags)?;
+    // The first bytes may lag behind the write-ahead log.
+    refuse_newer(path, user_version(&connection)?)?;
+    for (name, value) in PRAGMAS {
+        connection.pragma_update(None, name, value).during("take its settings")?;
+    }
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// Opens the state file beside a run that may be going on; it must be there and up to date.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
+    match inspect(path)? {
+        Found::StateFile { version } => refuse_newer(path, version)?,
+        Found::Nothing | Found::EmptyFile => return Err(StoreError::Missing { path: path.to_owned() }),
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = connect(path, flags)?;
+    connection.pragma_update(None, "busy_timeout", "10000").during("take its settings")?;
+    let found = user_version(&connection)?;
+    refuse_newer(path, found)?;
+    if found < SCHEMA_VERSION {
+        return Err(StoreError::Older { path: path.to_owned(), found, known: SCHEMA_VERSION });
+    }
+    Ok(connection)
+}
+
+/// Makes a state file under a temporary name first (I4): what has the final name always tells what it is.
+fn create(path: &Path, folder: &Path) -> Result<(), StoreError> {
+    let with_suffix = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let temporary = with_suffix(".part");
+    fs::remove_file(&with_suffix(".part-journal"))?;
+    // Made here and not by SQLite for its permissions, which the write-ahead log inherits.
+    let file = fs::create(&temporary)?;
+    let mut connection = connect(&temporary, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    migrate(&mut connection, path)?;
+    connection.close().map_err(|(_, source)| StoreError::Open { path: temporary.clone(), source })?;
+    fs::sync_file(&file, &temporary)?;
+    fs::rename(&temporary, path)?;
+    Ok(fs::sync_dir(folder)?)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    /// More than there are queries.
+    const CACHED_STATEMENTS: usize = 64;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    MIGRATIONS
+        .to_latest(connection)
+        .map_err(|source| StoreError::Migrate { path: path.to_owned(), source: Box::new(source) })
+}
+
+fn user_version(connection: &Connection) -> Result<i64, StoreError> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0)).during("tell its version")
+}
+
+fn refuse_newer(path: &Path, found: i64) -> Result<(), StoreError> {
+    if found > SCHEMA_VERSION {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
+    }
+    Ok(())
+}
+
+/// Reads SQLite's header (<https://www.sqlite.org/fileformat.html>): version at byte 60, application at 68.
+fn inspect(path: &Path) -> Result<Found, StoreError> {
+    let foreign = |what| Err(StoreError::Foreign { path: path.to_owned(), what });
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(fs::failed_to("open", path)(error).into()),
+    };
+    if !file.metadata().map_err(fs::failed_to("read", path))?.is_file() {
+        return foreign("not a regular file");
+    }
+    let mut header = Vec::new();
+    file.take(100).read_to_end(&mut header).map_err(fs::failed_to("read", path))?;
+    let word =
+        |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+    match (word(60), word(68)) {
+        _ if header.is_empty() => Ok(Found::EmptyFile),
+        (Some(version), Some(application)) if header.starts_with(b"SQLite format 3\0") => {
+            if application == APPLICATION_ID {
+                Ok(Found::StateFile { version: version.into() })
+            } else {
+                foreign("another program's SQLite database")
+            }
+        }
+        _ => foreign("no SQLite database"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_version_is_the_number_of_steps() {
+        assert_eq!(usize::try_from(SCHEMA_VERSION).expect("small"), MIGRATION_STEPS.len());
+        MIGRATIONS.validate().expect("every step applies");
+    }
+}
