@@ -11,6 +11,7 @@ pub mod error;
 pub mod exit_code;
 pub mod fs;
 pub mod job;
+pub mod media;
 pub mod model;
 pub mod plan;
 pub mod store;
