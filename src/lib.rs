@@ -12,6 +12,7 @@ pub mod exit_code;
 pub mod fs;
 pub mod job;
 pub mod media;
+pub mod merge;
 pub mod model;
 pub mod plan;
 pub mod store;

@@ -1,0 +1,463 @@
+//! The merge engine: checked chunks go in, proven MP4s come out. The only place that starts processes.
+//!
+//! Every sample's time is computed here; ffmpeg only copies. What it wrote is read back and compared with what went
+//! in, sample by sample, before it is accepted. Memory does not grow with the number of chunks or samples.
+
+mod error;
+mod ffmpeg;
+mod gate;
+mod part;
+mod report;
+mod timeline;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sha2::{Digest, Sha256};
+
+pub use self::error::{ChunkLoss, MergeError};
+pub use self::ffmpeg::{Ffmpeg, FfmpegError};
+pub use self::gate::GateError;
+use self::part::{FinishedPart, OutSample, PartFault, PartPlan, PartWriter};
+pub use self::report::{JoinFacts, MAX_JOINS_TOLD, MergeReport, MergedPart, TrackFacts};
+pub use self::timeline::{FragmentMedia, Join, PartReason, Placement, TimelinePlacer, TimelineRules};
+use crate::fs;
+use crate::media::SampleDescription;
+use crate::media::clip::{ClipFacts, ClipVerdict, FragmentSplitter, TrackExtent, UnusableClip, check_opened};
+use crate::media::mp4::{Mp4, Mp4Error, Sample, SampleCursor};
+use crate::model::{
+    Fragment, FragmentNumber, OnCodecChange, Sha256Digest, Timeline, TimestampKind, UtcMillis,
+};
+
+const READ_BUFFER: usize = 256 << 10;
+
+/// How far G.711 sound may be from its place, in nanoseconds; the gate allows a little more.
+const MAX_PCM_JUMP: i64 = 800_000;
+
+/// A fetched chunk.
+#[derive(Debug, Clone)]
+pub struct MergeChunk {
+    /// Its file.
+    pub path: PathBuf,
+    /// The file's SHA-256 as it was fetched.
+    pub sha256: Sha256Digest,
+    /// Its fragments, in the order of the clip.
+    pub fragments: Vec<Fragment>,
+}
+
+/// What is to be made of the chunks.
+#[derive(Debug, Clone)]
+pub struct MergeRequest {
+    /// Whether gaps are closed.
+    pub timeline: Timeline,
+    /// The clock that places fragments: the producer's, unless it is implausible.
+    pub media_clock: TimestampKind,
+    /// How much time between two fragments is still no gap.
+    pub gap_tolerance_ms: i64,
+    /// What a change of the sample description does.
+    pub on_codec_change: OnCodecChange,
+    /// A fresh folder that exists; everything is written into it.
+    pub folder: PathBuf,
+    /// `NAME.mp4`; of several parts `NAME-part1.mp4` and so on.
+    pub file_name: String,
+    /// The ffmpeg that copies.
+    pub ffmpeg: Ffmpeg,
+    /// Set to stop.
+    pub cancel: Arc<AtomicBool>,
+}
+
+/// Chunks in the order of the output, told one at a time.
+pub type Chunks<'a> = dyn Iterator<Item = Result<MergeChunk, Box<dyn std::error::Error + Send + Sync>>> + 'a;
+
+/// Merges chunks into one MP4, or several parts; blocks until all are written, proven and synced.
+///
+/// On an error nothing in the folder is to be used. The caller syncs the folder.
+pub fn merge(request: &MergeRequest, chunks: &mut Chunks<'_>) -> Result<MergeReport, MergeError> {
+    let mut merger = Merger::new(request);
+    for chunk in chunks {
+        merger.add(&chunk.map_err(MergeError::Chunks)?)?;
+    }
+    merger.finish()
+}
+
+/// A merge under way.
+struct Merger<'a> {
+    request: &'a MergeRequest,
+    placer: TimelinePlacer,
+    part: Option<OpenPart>,
+    finished: Vec<MergedPart>,
+    report: MergeReport,
+    buffer: Vec<u8>,
+}
+
+/// The part being written, and what its entry in the report will say.
+struct OpenPart {
+    writer: PartWriter,
+    reason: PartReason,
+    fragments: u64,
+    first: FragmentNumber,
+    last: FragmentNumber,
+    start: UtcMillis,
+    end: UtcMillis,
+    /// When the last sample so far ends, in nanoseconds of the part.
+    media_end: i64,
+    /// When the sound so far ends by its rate, if it is G.711.
+    pcm_end: Option<i64>,
+}
+
+/// A chunk whose hash and content are right.
+struct OpenChunk<'a> {
+    path: &'a Path,
+    fragments: &'a [Fragment],
+    mp4: Mp4<File>,
+    facts: ClipFacts,
+    lanes: Vec<Lane>,
+}
+
+/// A walk through one track of a chunk.
+struct Lane {
+    cursor: SampleCursor,
+    splitter: FragmentSplitter,
+    /// The next sample and the fragment it belongs to.
+    next: Option<(Sample, usize)>,
+}
+
+impl<'a> Merger<'a> {
+    fn new(request: &'a MergeRequest) -> Self {
+        let rules = TimelineRules {
+            timeline: request.timeline,
+            media_clock: request.media_clock,
+            gap_tolerance_ms: request.gap_tolerance_ms,
+        };
+        Self {
+            request,
+            placer: TimelinePlacer::new(rules),
+            part: None,
+            finished: Vec::new(),
+            report: MergeReport {
+                parts: Vec::new(),
+                ffmpeg_version: request.ffmpeg.version.clone(),
+                ffmpeg_args: Vec::new(),
+                joins: Vec::new(),
+                join_count: 0,
+                moved_count: 0,
+                moved_max_us: 0,
+            },
+            buffer: vec![0; READ_BUFFER],
+        }
+    }
+
+    fn add(&mut self, chunk: &MergeChunk) -> Result<(), MergeError> {
+        let Some(first) = chunk.fragments.first() else { return Ok(()) };
+        let mut open = self.open(chunk)?;
+        let descriptions = open.facts.tracks.iter().map(|track| &track.description);
+        let changes = self.part.as_ref().is_some_and(|part| !part.writer.descriptions().eq(descriptions));
+        if changes && self.request.on_codec_change == OnCodecChange::Fail {
+            return Err(MergeError::CodecChange { fragment: first.number.clone() });
+        }
+        if changes || self.part.is_none() {
+            let reason = if changes { PartReason::CodecChange } else { PartReason::Start };
+            self.placer.begin_part(reason, open.facts.tracks.iter().map(|track| track.time_scale));
+        }
+        for index in 0..open.fragments.len() {
+            let media = FragmentMedia {
+                start: open.fragments[index].start(self.request.media_clock),
+                listed_ms: open.fragments[index].length_ms,
+                tracks: open.facts.fragments[index].tracks.clone(),
+            };
+            let mut placement = self.placer.place(&media);
+            if placement.new_part.is_none() && self.jumps_in_pcm(&open.facts, &media, placement) {
+                let scales = open.facts.tracks.iter().map(|track| track.time_scale);
+                self.placer.begin_part(PartReason::PcmPause, scales);
+                placement = self.placer.place(&media);
+            }
+            if let Some(reason) = placement.new_part {
+                self.begin_part(reason, &open, &media, index)?;
+            }
+            self.note(&open.fragments[index], &media, placement, &open.facts);
+            self.write_fragment(&mut open, index, placement.begins)?;
+        }
+        Ok(())
+    }
+
+    /// Whether G.711 sound would have to pause or go back before a fragment.
+    fn jumps_in_pcm(&self, facts: &ClipFacts, media: &FragmentMedia, placement: Placement) -> bool {
+        let end = self.part.as_ref().and_then(|part| part.pcm_end);
+        match (end, pcm_extent(facts, media)) {
+            (Some(end), Some(extent)) => (placement.begins + extent.first - end).abs() > MAX_PCM_JUMP,
+            _ => false,
+        }
+    }
+
+    /// Hashes a chunk's file, opens it, and finds its fragments in it.
+    fn open<'c>(&mut self, chunk: &'c MergeChunk) -> Result<OpenChunk<'c>, MergeError> {
+        let lost = |reason| MergeError::ChunkLost { path: chunk.path.clone(), reason };
+        let read = |error| MergeError::of_read(&chunk.path, error);
+        let unusable =
+            |error| MergeError::of_mp4(&chunk.path, error, |error| ChunkLoss::Unusable(error.into()));
+        let mut file = File::open(&chunk.path).map_err(read)?;
+        let mut hash = Sha256::new();
+        loop {
+            if self.request.cancel.load(Ordering::Relaxed) {
+                return Err(MergeError::Cancelled);
+            }
+            match file.read(&mut self.buffer).map_err(read)? {
+                0 => break,
+                count => hash.update(&self.buffer[..count]),
+            }
+        }
+        let found = Sha256Digest(hash.finalize().into());
+        if found != chunk.sha256 {
+            return Err(lost(ChunkLoss::Altered { expected: chunk.sha256, found }));
+        }
+        file.rewind().map_err(read)?;
+        let mut mp4 = Mp4::open(file).map_err(unusable)?;
+        let facts = match check_opened(&mut mp4, &chunk.fragments) {
+            ClipVerdict::Complete(facts) => facts,
+            ClipVerdict::Short { present, planned } => {
+                return Err(lost(ChunkLoss::Short { present, planned }));
+            }
+            ClipVerdict::Unusable(UnusableClip::Unreadable(error)) => return Err(unusable(error)),
+            ClipVerdict::Unusable(reason) => return Err(lost(ChunkLoss::Unusable(reason))),
+        };
+        let lanes = facts.tracks.iter().map(|track| Lane {
+            cursor: mp4.samples(track.index),
+            splitter: FragmentSplitter::new(track.description.kind),
+            next: None,
+        });
+        let lanes = lanes.collect();
+        let mut open = OpenChunk { path: &chunk.path, fragments: &chunk.fragments, mp4, facts, lanes };
+        for track in 0..open.lanes.len() {
+            open.advance(track)?;
+        }
+        Ok(open)
+    }
+
+    /// Ends the part before, if any, and starts the next with fragment `index` of a chunk.
+    fn begin_part(
+        &mut self,
+        reason: PartReason,
+        chunk: &OpenChunk<'_>,
+        media: &FragmentMedia,
+        index: usize,
+    ) -> Result<(), MergeError> {
+        self.finish_part()?;
+        if let [only] = &mut self.finished[..] {
+            let numbered = self.request.folder.join(part_name(&self.request.file_name, 1));
+            fs::rename(&only.path, &numbered)?;
+            only.path = numbered;
+        }
+        let name = match self.finished.len() {
+            0 => self.request.file_name.clone(),
+            before => part_name(&self.request.file_name, before + 1),
+        };
+        let descriptions: Vec<SampleDescription> =
+            chunk.facts.tracks.iter().map(|track| track.description.clone()).collect();
+        let first_shown = media.tracks.iter().flatten().map(|track| track.first).min().unwrap_or(0);
+        let writer = PartWriter::start(PartPlan {
+            ffmpeg: &self.request.ffmpeg,
+            path: self.request.folder.join(name),
+            descriptions,
+            lead: -first_shown,
+            cancel: &self.request.cancel,
+        })?;
+        if self.finished.is_empty() {
+            self.report.ffmpeg_args = writer.told_args();
+        }
+        let fragment = &chunk.fragments[index];
+        self.part = Some(OpenPart {
+            writer,
+            reason,
+            fragments: 0,
+            first: fragment.number.clone(),
+            last: fragment.number.clone(),
+            start: media.start,
+            end: media.start,
+            media_end: 0,
+            pcm_end: None,
+        });
+        Ok(())
+    }
+
+    /// Notes a placed fragment for the report.
+    fn note(&mut self, fragment: &Fragment, media: &FragmentMedia, placement: Placement, facts: &ClipFacts) {
+        let Some(part) = &mut self.part else { return };
+        part.fragments += 1;
+        part.last = fragment.number.clone();
+        let length = media.length();
+        part.end = part.end.max(media.start + ceil_ms(length));
+        let media_end = media.tracks.iter().flatten().map(|track| track.end).max().unwrap_or(0);
+        part.media_end = part.media_end.max(placement.begins + media_end);
+        if let Some(extent) = pcm_extent(facts, media) {
+            let begins = part.pcm_end.unwrap_or(placement.begins + extent.first);
+            part.pcm_end = Some(begins + (extent.end - extent.first));
+        }
+        if placement.moved > 0 {
+            self.report.moved_count += 1;
+            self.report.moved_max_us = self.report.moved_max_us.max(placement.moved / 1000);
+        }
+        let is_plain = matches!(placement.join, Join::Begins | Join::Continues) && placement.moved == 0;
+        if !is_plain {
+            self.report.join_count += 1;
+            if self.report.joins.len() < MAX_JOINS_TOLD {
+                self.report.joins.push(JoinFacts {
+                    part: self.finished.len() + 1,
+                    fragment: fragment.number.clone(),
+                    join: placement.join,
+                    at_ms: placement.begins.div_euclid(1_000_000),
+                    moved_us: placement.moved / 1000,
+                });
+            }
+        }
+    }
+
+    /// Writes a fragment's samples, its tracks interleaved in decode order.
+    fn write_fragment(
+        &mut self,
+        chunk: &mut OpenChunk<'_>,
+        index: usize,
+        begins: i64,
+    ) -> Result<(), MergeError> {
+        let key_pts = chunk.facts.fragments[index].key_pts;
+        while let Some((track, sample)) = chunk.next_of(index) {
+            if self.request.cancel.load(Ordering::Relaxed) {
+                return Err(MergeError::Cancelled);
+            }
+            let out = OutSample {
+                track,
+                pts: begins + (sample.pts - key_pts),
+                is_sync: sample.is_sync,
+                size: sample.size,
+            };
+            let Some(part) = &mut self.part else { return Ok(()) };
+            let writer = &mut part.writer;
+            let mut result = writer.begin_sample(&out).map_err(CopyFault::Part);
+            if result.is_ok() {
+                result = chunk.mp4.payload(&sample, &mut self.buffer, |bytes| {
+                    writer.payload(track, bytes).map_err(CopyFault::Part)
+                });
+            }
+            match result {
+                Ok(()) => chunk.advance(track)?,
+                Err(CopyFault::Chunk(error)) => return Err(chunk.lost(error)),
+                Err(CopyFault::Part(fault)) => {
+                    return Err(match self.part.take() {
+                        Some(part) => part.writer.fail(fault),
+                        None => MergeError::Nothing,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the part that is being written, if any, and takes it into the report once the gate accepts it.
+    fn finish_part(&mut self) -> Result<(), MergeError> {
+        let Some(part) = self.part.take() else { return Ok(()) };
+        let FinishedPart { path, accepted, tracks } = part.writer.finish()?;
+        let tracks = tracks.into_iter().map(|track| {
+            let SampleDescription { kind, codec, codec_private, width, height, channels, sample_rate } =
+                track.description.clone();
+            TrackFacts {
+                kind,
+                codec,
+                width,
+                height,
+                channels,
+                sample_rate,
+                samples: track.samples,
+                payload_sha256: track.payload,
+                codec_private_sha256: Sha256Digest(Sha256::digest(&codec_private).into()),
+            }
+        });
+        self.finished.push(MergedPart {
+            path,
+            size_bytes: accepted.size_bytes,
+            sha256: accepted.sha256,
+            duration_ms: ceil_ms(part.media_end).unsigned_abs(),
+            reason: part.reason,
+            fragments: part.fragments,
+            first_fragment: part.first,
+            last_fragment: part.last,
+            start: part.start,
+            end: part.end,
+            tracks: tracks.collect(),
+        });
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<MergeReport, MergeError> {
+        self.finish_part()?;
+        if self.finished.is_empty() {
+            return Err(MergeError::Nothing);
+        }
+        Ok(MergeReport { parts: self.finished, ..self.report })
+    }
+}
+
+impl OpenChunk<'_> {
+    fn lost(&self, error: Mp4Error) -> MergeError {
+        MergeError::of_mp4(self.path, error, ChunkLoss::Sample)
+    }
+
+    /// Goes to the next sample of a track.
+    fn advance(&mut self, track: usize) -> Result<(), MergeError> {
+        let lane = &mut self.lanes[track];
+        match self.mp4.next(&mut lane.cursor) {
+            Ok(sample) => {
+                lane.next =
+                    sample.map(|sample| (sample, lane.splitter.fragment_of(&sample, &self.facts.fragments)));
+                Ok(())
+            }
+            Err(error) => Err(self.lost(error)),
+        }
+    }
+
+    /// The sample to write next of those that belong to fragment `index`, with its track.
+    fn next_of(&self, index: usize) -> Option<(usize, Sample)> {
+        let waiting = self.lanes.iter().enumerate().filter_map(|(track, lane)| match lane.next {
+            Some((sample, fragment)) if fragment == index => Some((track, sample)),
+            _ => None,
+        });
+        waiting.min_by_key(|(track, sample)| (sample.dts, *track))
+    }
+}
+
+/// What can fail while a payload is copied.
+enum CopyFault {
+    Chunk(Mp4Error),
+    Part(PartFault),
+}
+
+impl From<Mp4Error> for CopyFault {
+    fn from(error: Mp4Error) -> Self {
+        Self::Chunk(error)
+    }
+}
+
+/// What a fragment has of G.711 sound.
+fn pcm_extent(facts: &ClipFacts, media: &FragmentMedia) -> Option<TrackExtent> {
+    let mut tracks = facts.tracks.iter().zip(&media.tracks);
+    tracks.find(|(track, _)| track.description.codec.is_pcm()).and_then(|(_, extent)| *extent)
+}
+
+fn ceil_ms(nanos: i64) -> i64 {
+    nanos.div_euclid(1_000_000) + i64::from(nanos.rem_euclid(1_000_000) > 0)
+}
+
+/// `NAME.mp4` → `NAME-part2.mp4`.
+fn part_name(file_name: &str, number: usize) -> String {
+    let path = Path::new(file_name);
+    match (path.file_stem(), path.extension()) {
+        (Some(stem), Some(extension)) => {
+            format!("{}-part{number}.{}", stem.to_string_lossy(), extension.to_string_lossy())
+        }
+        _ => format!("{file_name}-part{number}"),
+    }
+}
