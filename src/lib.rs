@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod clock;
+pub mod emulator;
 pub mod error;
 pub mod exit_code;
 pub mod fs;
