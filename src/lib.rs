@@ -9,6 +9,7 @@ pub mod archive;
 pub mod clock;
 pub mod emulator;
 pub mod error;
+pub mod evidence;
 pub mod exit_code;
 pub mod fs;
 pub mod job;
