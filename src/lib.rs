@@ -17,4 +17,5 @@ pub mod media;
 pub mod merge;
 pub mod model;
 pub mod plan;
+pub mod run;
 pub mod store;

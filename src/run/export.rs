@@ -1,0 +1,114 @@
+//! An export that the dispatcher has taken up: what of it is waiting, under way, settled.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::finish::WindowCache;
+use super::stop::Stop;
+use crate::archive::StreamDescription;
+use crate::model::{ChunkId, ExportId, ExportSpec, Fragment, TimeRange, UtcMillis};
+use crate::store::{ChunkRecord, Store};
+
+/// Chunks read from the state file at a time.
+const QUEUE: u32 = 64;
+
+/// Where an export stands in this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its turn has not come.
+    Waiting,
+    /// It is being listed and fetched.
+    Open,
+    /// All its chunks are settled; a merge has it, or will.
+    Merging,
+    /// Nothing more is to be done for it in this run.
+    Finished,
+}
+
+/// An export of this run.
+pub(super) struct OpenExport {
+    pub(super) id: ExportId,
+    pub(super) spec: ExportSpec,
+    pub(super) stream: Arc<StreamDescription>,
+    pub(super) phase: Phase,
+    /// Windows that are neither planned nor being listed.
+    pub(super) unplanned: VecDeque<(u32, TimeRange)>,
+    /// Windows being listed.
+    pub(super) listing: usize,
+    /// Chunks being fetched.
+    pub(super) fetching: usize,
+    /// Whether its last window is planned and its gaps are known.
+    pub(super) planned: bool,
+    /// Whether the user knows that it is waiting for its last fragments.
+    pub(super) told_to_settle: bool,
+    /// Why it is given up in this run, once its tasks have ended.
+    pub(super) failed: Option<String>,
+    /// How often its merge found each chunk's file gone or altered.
+    pub(super) losses: BTreeMap<ChunkId, u32>,
+    queue: VecDeque<ChunkRecord>,
+    /// Whether the state file may have planned chunks that are not in `queue`.
+    more: bool,
+    windows: WindowCache,
+}
+
+impl OpenExport {
+    pub(super) fn new(id: ExportId, spec: ExportSpec, stream: Arc<StreamDescription>) -> Self {
+        Self {
+            id,
+            spec,
+            stream,
+            phase: Phase::Waiting,
+            unplanned: VecDeque::new(),
+            listing: 0,
+            fetching: 0,
+            planned: false,
+            told_to_settle: false,
+            failed: None,
+            losses: BTreeMap::new(),
+            queue: VecDeque::new(),
+            more: true,
+            windows: WindowCache::default(),
+        }
+    }
+
+    /// When it may be listed: fragments of its end are still on their way before.
+    pub(super) fn not_before(&self) -> UtcMillis {
+        self.spec.range.end() + i64::try_from(self.spec.settle_ms).unwrap_or(i64::MAX)
+    }
+
+    /// When retention takes its first fragment.
+    pub(super) fn expires(&self) -> UtcMillis {
+        self.spec.range.start() + i64::from(self.stream.retention_hours) * 3_600_000
+    }
+
+    /// Says that the state file has chunks to fetch which were not there before.
+    pub(super) fn has_more(&mut self) {
+        self.more = true;
+    }
+
+    /// The next chunk to fetch, with its fragments.
+    pub(super) fn next_chunk(&mut self, store: &Store) -> Result<Option<(ChunkRecord, Vec<Fragment>)>, Stop> {
+        if self.queue.is_empty() && self.more {
+            self.queue = store.chunks_to_fetch(&self.id, QUEUE)?.into();
+            self.more = !self.queue.is_empty();
+        }
+        let Some(chunk) = self.queue.pop_front() else { return Ok(None) };
+        let fragments = self.windows.fragments(store, &self.id, &chunk)?;
+        Ok(Some((chunk, fragments)))
+    }
+
+    /// Whether no task of it is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.listing == 0 && self.fetching == 0
+    }
+
+    /// Whether every window is planned.
+    pub(super) fn is_listed(&self) -> bool {
+        self.listing == 0 && self.unplanned.is_empty()
+    }
+
+    /// Whether everything is listed and no chunk waits or is under way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_quiet() && self.is_listed() && self.queue.is_empty() && !self.more
+    }
+}

@@ -1,0 +1,52 @@
+//! What an export's planned fragments say together: clocks, tolerance, gaps. Streams the windows twice.
+
+use super::stop::Stop;
+use crate::model::report::GapReport;
+use crate::model::{ExportId, ExportSpec, TimestampKind, UtcMillis};
+use crate::plan::{Coverage, Gap, Skew, Survey};
+use crate::store::Store;
+
+/// Facts about all planned fragments of an export.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    pub(super) media_clock: TimestampKind,
+    pub(super) tolerance_ms: i64,
+    pub(super) skew: Option<Skew>,
+    pub(super) gaps: Vec<Gap>,
+    pub(super) listed_at: Option<(UtcMillis, UtcMillis)>,
+}
+
+impl Facts {
+    /// Gathers them from the planned windows.
+    pub(super) fn gather(store: &Store, export: &ExportId, spec: &ExportSpec) -> Result<Self, Stop> {
+        let windows = store.windows(export)?;
+        let planned = || windows.iter().filter(|window| window.fragments > 0);
+        let mut survey = Survey::default();
+        for window in planned() {
+            for fragment in store.window_fragments(export, window.seq)?.0 {
+                survey.add(&fragment);
+            }
+        }
+        let media_clock = survey.media_clock();
+        let tolerance_ms = survey.tolerance_ms(spec.gap_tolerance);
+        let mut coverage = Coverage::new(&survey, spec.timestamps, spec.gap_tolerance);
+        for window in planned() {
+            for fragment in store.window_fragments(export, window.seq)?.0 {
+                coverage.add(&fragment);
+            }
+        }
+        let listed = windows.iter().filter_map(|window| window.listed_at);
+        Ok(Self {
+            media_clock,
+            tolerance_ms,
+            skew: survey.skew(),
+            gaps: coverage.gaps(spec.range),
+            listed_at: listed.clone().min().zip(listed.max()),
+        })
+    }
+
+    /// The gaps as outputs show them.
+    pub(super) fn gap_reports(&self) -> Vec<GapReport> {
+        self.gaps.iter().map(|gap| GapReport { from: gap.from, to: gap.to, ms: gap.ms }).collect()
+    }
+}

@@ -1,0 +1,459 @@
+//! Fetches one chunk: request → temporary file, hashed → checked against the plan → synced → renamed.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use super::list::list_all;
+use super::stop::Stop;
+use crate::archive::{self, Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, FailureKind};
+use crate::clock::Clock;
+use crate::fs::{self, FsError};
+use crate::media::clip::{ClipVerdict, check_clip};
+use crate::model::{
+    Attempt, AttemptOutcome, ChunkId, ExportId, Fragment, RequestBounds, Sha256Digest, StreamArn,
+    TimestampKind,
+};
+use crate::plan::{self, PlannedChunk};
+use crate::store::ChunkError;
+
+/// Fetches of a clip that cannot be used, before it is taken apart.
+const UNUSABLE_BEFORE_SPLIT: u32 = 2;
+
+/// What to do about a stream that cannot be exported.
+const WAY_OUT: &str = "exported are H.264 and H.265 video, alone or with AAC or G.711 sound: take the stream out of \
+                       `streams`, or name it in `except`";
+
+/// What every fetch of a run needs.
+pub(super) struct FetchContext {
+    pub(super) archive: Arc<dyn Archive>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) work: PathBuf,
+    /// Attempts per chunk: requests that fail in passing, and clips that are not what was asked for.
+    pub(super) attempts: u32,
+}
+
+/// One chunk to fetch.
+pub(super) struct FetchJob {
+    pub(super) export: ExportId,
+    pub(super) chunk: ChunkId,
+    pub(super) stream: StreamArn,
+    pub(super) retention_hours: u32,
+    pub(super) timestamps: TimestampKind,
+    pub(super) bounds: RequestBounds,
+    pub(super) fragments: Vec<Fragment>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum FetchOutcome {
+    /// Its file is whole, synced, under its final name.
+    Fetched { size_bytes: u64, sha256: Sha256Digest },
+    /// Smaller requests may get what this one did not.
+    TakeApart { error: ChunkError, refused: bool },
+    /// The service refuses its only fragment.
+    Rejected(ChunkError),
+    /// Its fragments are past retention.
+    Expired(ChunkError),
+    /// Given up in this run.
+    Failed(ChunkError),
+    /// The stream's other chunks would fail in the same way.
+    StreamFailed(ArchiveError),
+    /// The run cannot go on.
+    Stop(Stop),
+}
+
+/// Where a chunk's file lies; the only place that names it.
+pub(super) fn chunk_path(work: &Path, export: &ExportId, chunk: ChunkId) -> PathBuf {
+    export_folder(work, export).join(format!("{chunk}.mp4"))
+}
+
+/// The chunk whose file that is.
+pub(super) fn chunk_of(path: &Path) -> Option<ChunkId> {
+    path.file_stem()?.to_str()?.parse().ok().map(ChunkId)
+}
+
+/// Where the chunks of an export wait for their merge.
+pub(super) fn export_folder(work: &Path, export: &ExportId) -> PathBuf {
+    work.join(&export.0)
+}
+
+/// Fetches a chunk until its file is whole or there is a reason to stop trying.
+pub(super) async fn fetch(
+    context: &FetchContext,
+    job: &FetchJob,
+    observer: &dyn CallObserver,
+) -> FetchOutcome {
+    let path = chunk_path(&context.work, &job.export, job.chunk);
+    let mut part = path.clone().into_os_string();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let mut query = ClipQuery {
+        stream: job.stream.clone(),
+        timestamps: job.timestamps,
+        bounds: job.bounds,
+        fragments: u32::try_from(job.fragments.len()).unwrap_or(u32::MAX),
+        attempts: context.attempts,
+    };
+    let several = job.fragments.len() > 1;
+    let counter = FailureCounter { observer, failed: AtomicU32::new(0) };
+    // Answers that were no use; the counter has the requests that had none.
+    let mut useless = 0;
+    loop {
+        let mut sink = FileSink::new(part.clone());
+        let problem = match context.archive.get_clip(&query, &mut sink, &counter).await {
+            Ok(_) => match keep(sink, job.fragments.clone(), path.clone()).await {
+                Ok(Kept::Whole { size_bytes, sha256 }) => {
+                    return FetchOutcome::Fetched { size_bytes, sha256 };
+                }
+                Ok(Kept::Short(error)) if several => {
+                    return FetchOutcome::TakeApart { error, refused: false };
+                }
+                Ok(Kept::Unusable(error)) if several && useless + 1 >= UNUSABLE_BEFORE_SPLIT => {
+                    return FetchOutcome::TakeApart { error, refused: false };
+                }
+                Ok(Kept::Short(error) | Kept::Unusable(error)) => error,
+                Ok(Kept::NeverUsable(reason)) => {
+                    return FetchOutcome::StreamFailed(never_usable(job, &reason));
+                }
+                Err(error) => return FetchOutcome::Stop(Stop::of_fs(error)),
+            },
+            Err(error) => match classify(context, job, error, observer).await {
+                Ok(outcome) => return outcome,
+                Err(transient) => transient,
+            },
+        };
+        useless += 1;
+        let spent = useless + counter.failed.load(Ordering::Relaxed);
+        if spent >= context.attempts {
+            return FetchOutcome::Failed(problem);
+        }
+        query.attempts = context.attempts - spent;
+        tokio::time::sleep(archive::jitter(useless)).await;
+    }
+}
+
+/// Counts the requests for clips that failed in passing, on their way to the observer.
+struct FailureCounter<'a> {
+    observer: &'a dyn CallObserver,
+    failed: AtomicU32,
+}
+
+impl CallObserver for FailureCounter<'_> {
+    fn answered(&self, request_id: Option<&str>) {
+        self.observer.answered(request_id);
+    }
+
+    fn attempt(&self, attempt: Attempt) {
+        if attempt.outcome == AttemptOutcome::Transient {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.observer.attempt(attempt);
+    }
+
+    fn retrying(&self, error: &ArchiveError, attempt: u32, delay_ms: u64) {
+        self.observer.retrying(error, attempt, delay_ms);
+    }
+
+    fn bytes(&self, count: u64) {
+        self.observer.bytes(count);
+    }
+}
+
+/// What a failed request means for the chunk; `Err` is worth another attempt.
+async fn classify(
+    context: &FetchContext,
+    job: &FetchJob,
+    error: ArchiveError,
+    observer: &dyn CallObserver,
+) -> Result<FetchOutcome, ChunkError> {
+    let several = job.fragments.len() > 1;
+    let words = ChunkError {
+        code: error.code.clone().unwrap_or_else(|| format!("{:?}", error.kind)),
+        detail: error.message.clone(),
+    };
+    Ok(match error.kind {
+        FailureKind::Throttled | FailureKind::Transient | FailureKind::Invalid => FetchOutcome::Failed(words),
+        FailureKind::Auth => FetchOutcome::Stop(Stop::Auth(Box::new(error))),
+        FailureKind::Local => FetchOutcome::Stop(Stop::of_archive(error)),
+        FailureKind::Denied | FailureKind::StreamNotFound => FetchOutcome::StreamFailed(error),
+        FailureKind::MediaUnsupported => {
+            let message = format!("{}; {WAY_OUT}", error.message);
+            FetchOutcome::StreamFailed(ArchiveError { message, ..error })
+        }
+        FailureKind::MediaRefused if several => FetchOutcome::TakeApart { error: words, refused: true },
+        FailureKind::MediaRefused => FetchOutcome::Rejected(words),
+        // "No fragments" for fragments that were listed is never a gap: ask the listing again.
+        FailureKind::NoMedia | FailureKind::OutsideRetention => {
+            let stream = &job.stream;
+            match list_all(&*context.archive, stream, job.timestamps, job.bounds, observer).await {
+                Ok(listed) => return missing(context, job, &listed, words),
+                Err(error) if error.kind == FailureKind::Auth => {
+                    FetchOutcome::Stop(Stop::Auth(Box::new(error)))
+                }
+                Err(error) => {
+                    let detail =
+                        format!("{}; and it cannot be listed again: {}", words.detail, error.message);
+                    FetchOutcome::Failed(ChunkError { code: words.code, detail })
+                }
+            }
+        }
+    })
+}
+
+/// What a chunk is that the service had no media for, given what it lists now.
+fn missing(
+    context: &FetchContext,
+    job: &FetchJob,
+    listed: &[Fragment],
+    words: ChunkError,
+) -> Result<FetchOutcome, ChunkError> {
+    let gone: Vec<&Fragment> = job
+        .fragments
+        .iter()
+        .filter(|planned| !listed.iter().any(|listed| listed.number == planned.number))
+        .collect();
+    if gone.is_empty() {
+        // Listings and clips are eventually consistent with each other.
+        return Err(words);
+    }
+    let horizon = context.clock.now() - i64::from(job.retention_hours) * 3_600_000;
+    let past_retention = gone.iter().all(|fragment| fragment.server < horizon);
+    Ok(if gone.len() < job.fragments.len() {
+        let detail = if is_separable(job) {
+            words.detail
+        } else {
+            format!(
+                "{}; {} of its {} fragments are not listed any more, and the others start so close to them that no \
+                 request can ask for them alone",
+                words.detail,
+                gone.len(),
+                job.fragments.len()
+            )
+        };
+        FetchOutcome::TakeApart { error: ChunkError { code: words.code, detail }, refused: false }
+    } else if past_retention {
+        FetchOutcome::Expired(words)
+    } else {
+        let detail =
+            format!("{}; its fragments are not listed any more, though not past retention", words.detail);
+        FetchOutcome::Failed(ChunkError { code: words.code, detail })
+    })
+}
+
+/// Whether smaller requests can ask for fewer of the chunk's fragments.
+fn is_separable(job: &FetchJob) -> bool {
+    let whole = PlannedChunk { first: 0, count: job.fragments.len(), bounds: job.bounds, bytes: 0 };
+    plan::split_chunk(&whole, &job.fragments, job.timestamps).is_some()
+}
+
+enum Kept {
+    Whole {
+        size_bytes: u64,
+        sha256: Sha256Digest,
+    },
+    Short(ChunkError),
+    Unusable(ChunkError),
+    /// Nor would any other clip of the stream be usable.
+    NeverUsable(String),
+}
+
+/// Checks a received clip and, if it is whole, makes it last under its final name.
+async fn keep(sink: FileSink, fragments: Vec<Fragment>, path: PathBuf) -> Result<Kept, FsError> {
+    let work = move || keep_blocking(sink, &fragments, &path);
+    match tokio::task::spawn_blocking(work).await {
+        Ok(kept) => kept,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn keep_blocking(sink: FileSink, fragments: &[Fragment], path: &Path) -> Result<Kept, FsError> {
+    let part = sink.path.clone();
+    let Some((file, size_bytes, sha256)) = sink.finish() else {
+        let detail = "nothing was received".to_owned();
+        return Ok(Kept::Unusable(ChunkError { code: "empty".to_owned(), detail }));
+    };
+    let reader = io::BufReader::new(File::open(&part).map_err(fs::failed_to("open", &part))?);
+    match check_clip(reader, fragments) {
+        ClipVerdict::Complete(_) => {
+            if let Err(error) = fs::sync_file(&file, &part) {
+                fs::remove_file(&part)?;
+                return Err(error);
+            }
+            fs::rename(&part, path)?;
+            fs::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+            Ok(Kept::Whole { size_bytes, sha256 })
+        }
+        ClipVerdict::Short { present, planned } => {
+            fs::remove_file(&part)?;
+            let detail = format!("the clip holds {present} of {planned} fragments");
+            Ok(Kept::Short(ChunkError { code: "short".to_owned(), detail }))
+        }
+        ClipVerdict::Unusable(error) => {
+            fs::remove_file(&part)?;
+            let detail = crate::error::chain(&error);
+            if error.recurs(fragments.len()) {
+                return Ok(Kept::NeverUsable(detail));
+            }
+            Ok(Kept::Unusable(ChunkError { code: "unusable".to_owned(), detail }))
+        }
+    }
+}
+
+/// The error of a clip that no other request would make better.
+fn never_usable(job: &FetchJob, reason: &str) -> ArchiveError {
+    ArchiveError {
+        api: "GetClip",
+        stream: job.stream.name().to_owned(),
+        kind: FailureKind::MediaUnsupported,
+        code: None,
+        message: format!("{reason}; {WAY_OUT}"),
+        request_id: None,
+        source: None,
+    }
+}
+
+/// Writes to a temporary file and hashes on the way.
+struct FileSink {
+    path: PathBuf,
+    file: Option<File>,
+    hasher: Sha256,
+    size_bytes: u64,
+}
+
+impl FileSink {
+    fn new(path: PathBuf) -> Self {
+        Self { path, file: None, hasher: Sha256::new(), size_bytes: 0 }
+    }
+
+    /// Hands the file over to who keeps or removes it.
+    fn finish(mut self) -> Option<(File, u64, Sha256Digest)> {
+        let hasher = std::mem::take(&mut self.hasher);
+        Some((self.file.take()?, self.size_bytes, Sha256Digest(hasher.finalize().into())))
+    }
+}
+
+impl Drop for FileSink {
+    /// Removes what a request that failed or was cancelled has left.
+    fn drop(&mut self) {
+        if self.file.take().is_some()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            // The next run's start removes it.
+            tracing::debug!(error = crate::error::chain(&error), "a temporary file stays");
+        }
+    }
+}
+
+impl ClipSink for FileSink {
+    fn restart(&mut self) -> io::Result<()> {
+        match &mut self.file {
+            Some(file) => {
+                file.set_len(0)?;
+                file.rewind()?;
+            }
+            None => self.file = Some(fs::create(&self.path).map_err(|error| error.source)?),
+        }
+        self.hasher = Sha256::new();
+        self.size_bytes = 0;
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            file.write_all(bytes)?;
+        }
+        self.hasher.update(bytes);
+        self.size_bytes += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{FragmentPage, ListQuery, StreamDescription};
+    use crate::clock::SystemClock;
+    use crate::model::{FragmentNumber, StreamSelector, UtcMillis};
+
+    /// An archive that is never asked.
+    struct SilentArchive;
+
+    #[async_trait::async_trait]
+    impl Archive for SilentArchive {
+        async fn describe_stream(
+            &self,
+            _: &StreamSelector,
+            _: &dyn CallObserver,
+        ) -> Result<StreamDescription, ArchiveError> {
+            unreachable!("not asked")
+        }
+
+        async fn list_tags(
+            &self,
+            _: &StreamArn,
+            _: &dyn CallObserver,
+        ) -> Result<Vec<(String, String)>, ArchiveError> {
+            unreachable!("not asked")
+        }
+
+        async fn list_fragments(
+            &self,
+            _: &ListQuery,
+            _: &dyn CallObserver,
+        ) -> Result<FragmentPage, ArchiveError> {
+            unreachable!("not asked")
+        }
+
+        async fn get_clip(
+            &self,
+            _: &ClipQuery,
+            _: &mut dyn ClipSink,
+            _: &dyn CallObserver,
+        ) -> Result<u64, ArchiveError> {
+            unreachable!("not asked")
+        }
+    }
+
+    #[test]
+    fn one_of_an_inseparable_pair_that_expired_is_told_so() {
+        let fragment = |number: &str, at: i64| Fragment {
+            number: FragmentNumber::parse(number).expect("number"),
+            producer: UtcMillis::new(at),
+            server: UtcMillis::new(at),
+            length_ms: 2_000,
+            size_bytes: 10,
+        };
+        let context = FetchContext {
+            archive: Arc::new(SilentArchive),
+            clock: Arc::new(SystemClock),
+            work: PathBuf::new(),
+            attempts: 8,
+        };
+        let told = |distance: i64| {
+            let arn = "arn:aws:kinesisvideo:us-west-2:123456789012:stream/front-gate/1511852108513";
+            let fragments = vec![fragment("1", 5_000), fragment("2", 5_000 + distance)];
+            let job = FetchJob {
+                export: ExportId("0123456789abcdef".to_owned()),
+                chunk: ChunkId(1),
+                stream: StreamArn::parse(arn).expect("ARN"),
+                retention_hours: 24,
+                timestamps: TimestampKind::Server,
+                bounds: RequestBounds { start: UtcMillis::new(4_500), end: UtcMillis::new(9_000) },
+                fragments: fragments.clone(),
+            };
+            let words =
+                ChunkError { code: "ResourceNotFoundException".to_owned(), detail: "none".to_owned() };
+            match missing(&context, &job, &fragments[1..], words) {
+                Ok(FetchOutcome::TakeApart { error, refused: false }) => error.detail,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(told(4), "none");
+        assert!(told(3).starts_with("none; 1 of its 2 fragments are not listed any more"), "{}", told(3));
+    }
+}

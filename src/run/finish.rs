@@ -1,0 +1,420 @@
+//! The end of an export: merge → staging folder → durable names → done; and what recovery makes of half an end.
+//!
+//! The order is that of `design/lifecycle.md`, F1 to F9; the numbers stand where the steps are taken.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::facts::Facts;
+use super::fetch::{chunk_of, chunk_path, export_folder};
+use super::stop::Stop;
+use crate::archive::StreamDescription;
+use crate::evidence::{self, hash_file};
+use crate::fs::{self, FsError};
+use crate::merge::{self, Ffmpeg, MergeChunk, MergeError, MergeReport, MergeRequest};
+use crate::model::{ChunkState, ExportEvent, ExportId, ExportSpec, ExportState, Fragment};
+use crate::plan::{ChunkSpan, MergeOrder};
+use crate::store::{ChunkRecord, ExpectedOutput, ExportRecord, Finish, OutputRole, Store, StoreError};
+
+/// The names that belong to an output.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    folder: PathBuf,
+    stem: String,
+}
+
+impl Names {
+    pub(super) fn of(output: &Path) -> Self {
+        let folder = output.parent().unwrap_or(Path::new("/")).to_owned();
+        let stem = output.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        Self { folder, stem }
+    }
+
+    /// The folder of all of them.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// `NAME-partN.mp4`.
+    pub(super) fn part(&self, part: usize) -> PathBuf {
+        self.folder.join(format!("{}-part{part}.mp4", self.stem))
+    }
+
+    /// `NAME.manifest.json`.
+    pub(super) fn manifest(&self) -> PathBuf {
+        self.folder.join(format!("{}.manifest.json", self.stem))
+    }
+
+    /// `NAME.sha256`.
+    pub(super) fn checksums(&self) -> PathBuf {
+        self.folder.join(format!("{}.sha256", self.stem))
+    }
+
+    /// `NAME.chunks`, the folder of kept masters.
+    pub(super) fn kept_chunks(&self) -> PathBuf {
+        self.folder.join(format!("{}.chunks", self.stem))
+    }
+
+    /// Where everything is made before it gets its name: beside the output, so that renaming moves no byte.
+    pub(super) fn staging(&self, export: &ExportId) -> PathBuf {
+        self.folder.join(format!(".kvs-export-{export}"))
+    }
+}
+
+/// What a merge needs.
+pub(super) struct MergeJob {
+    pub(super) state: PathBuf,
+    pub(super) work: PathBuf,
+    pub(super) record: ExportRecord,
+    pub(super) stream: Arc<StreamDescription>,
+    pub(super) tags: Option<Vec<(String, String)>>,
+    pub(super) ffmpeg: Ffmpeg,
+    pub(super) job_file: Option<super::JobFileFacts>,
+    pub(super) clock: Arc<dyn crate::clock::Clock>,
+    pub(super) cancel: Arc<AtomicBool>,
+}
+
+/// A finished staging folder.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) outputs: Vec<ExpectedOutput>,
+    pub(super) manifest: PathBuf,
+    pub(super) event: ExportEvent,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MergeFailure {
+    /// A chunk's file is not what was recorded: it is to be fetched again.
+    #[error("a chunk's file is gone or altered")]
+    LostChunk(PathBuf),
+    /// The user stopped the run.
+    #[error("interrupted")]
+    Cancelled,
+    /// The merge itself failed; the export does.
+    #[error("{0}")]
+    Failed(String),
+    /// The run cannot go on.
+    #[error("the run cannot go on")]
+    Stop(#[source] Stop),
+}
+
+impl From<Stop> for MergeFailure {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl From<StoreError> for MergeFailure {
+    fn from(error: StoreError) -> Self {
+        Self::Stop(error.into())
+    }
+}
+
+impl From<FsError> for MergeFailure {
+    fn from(error: FsError) -> Self {
+        Self::Stop(Stop::of_fs(error))
+    }
+}
+
+/// F1, F2: merges the chunks into a fresh folder beside the output and puts the sidecars there, all synced.
+pub(super) fn stage(job: &MergeJob) -> Result<Staged, MergeFailure> {
+    // A connection of its own, for reading: the dispatcher goes on writing meanwhile.
+    let store = Store::open_read_only(&job.state, Arc::clone(&job.clock))?;
+    let (id, spec) = (&job.record.identity.id, &job.record.spec);
+    let facts = Facts::gather(&store, id, spec)?;
+    let names = Names::of(&spec.output);
+    let staging = names.staging(id);
+    fs::remove_dir_all(&staging)?;
+    fs::create_dir_all(&staging)?;
+    let request = MergeRequest {
+        timeline: spec.timeline,
+        media_clock: facts.media_clock,
+        gap_tolerance_ms: facts.tolerance_ms,
+        on_codec_change: spec.on_codec_change,
+        folder: staging.clone(),
+        file_name: file_name(&spec.output),
+        ffmpeg: job.ffmpeg.clone(),
+        cancel: Arc::clone(&job.cancel),
+    };
+    let fetched = store.chunk_counts(id)?.in_state(ChunkState::Fetched).chunks;
+    let mut source = OutputOrder::new(&store, id, &job.work, facts.media_clock);
+    let merged =
+        if fetched == 0 { None } else { Some(merge::merge(&request, &mut source).map_err(merge_failure)?) };
+    write_sidecars(job, &store, &facts, merged.as_ref(), &staging)
+}
+
+fn merge_failure(error: MergeError) -> MergeFailure {
+    match error {
+        MergeError::Cancelled => MergeFailure::Cancelled,
+        MergeError::ChunkLost { path, .. } => MergeFailure::LostChunk(path),
+        MergeError::Chunks(error) => MergeFailure::Failed(crate::error::chain(&*error)),
+        error if error.is_disk_full() => MergeFailure::Stop(Stop::DiskFull(Box::new(error))),
+        error => MergeFailure::Failed(crate::error::chain(&error)),
+    }
+}
+
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// F1, F2: puts kept chunks, manifest and checksums beside the merged parts and syncs the folder.
+fn write_sidecars(
+    job: &MergeJob,
+    store: &Store,
+    facts: &Facts,
+    merged: Option<&MergeReport>,
+    staging: &Path,
+) -> Result<Staged, MergeFailure> {
+    let (id, spec) = (&job.record.identity.id, &job.record.spec);
+    let names = Names::of(&spec.output);
+    if spec.keep_chunks && merged.is_some() {
+        keep_chunks(store, id, &job.work, &staging.join(file_name(&names.kept_chunks())))?;
+    }
+    let parts = merged.map(|report| report.parts.as_slice()).unwrap_or_default();
+    let mut outputs: Vec<ExpectedOutput> = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        outputs.push(ExpectedOutput {
+            role: OutputRole::Video,
+            part: u32::try_from(index + 1).unwrap_or(u32::MAX),
+            path: names.folder.join(file_name(&part.path)),
+            size_bytes: part.size_bytes,
+            sha256: part.sha256,
+        });
+    }
+    let (manifest, event) = super::proof::manifest(job, store, facts, merged)?;
+    let staged_manifest = staging.join(file_name(&names.manifest()));
+    evidence::write_manifest(
+        &staged_manifest,
+        &manifest,
+        super::proof::chunk_entries(store, id, spec.keep_chunks),
+    )?;
+    let mut sidecars = vec![(OutputRole::Manifest, names.manifest())];
+    if !outputs.is_empty() {
+        let (_, manifest_hash) = hash_file(&staged_manifest)?;
+        let manifest_name = file_name(&names.manifest());
+        let videos = outputs.iter().map(|output| (file_name(&output.path), output.sha256));
+        let lines: Vec<_> = videos.chain([(manifest_name, manifest_hash)]).collect();
+        let text = evidence::checksums(lines.iter().map(|(name, hash)| (name.as_str(), *hash)));
+        fs::write_durably(&staging.join(file_name(&names.checksums())), text.as_bytes())?;
+        sidecars.push((OutputRole::Checksum, names.checksums()));
+    }
+    for (role, path) in sidecars {
+        let (size_bytes, sha256) = hash_file(&staging.join(file_name(&path)))?;
+        outputs.push(ExpectedOutput { role, part: 1, path, size_bytes, sha256 });
+    }
+    fs::sync_dir(staging)?;
+    Ok(Staged { outputs, manifest: names.manifest(), event, warnings: manifest.warnings })
+}
+
+/// Gives the masters names in the order of the archive; links where it can, copies where it must.
+fn keep_chunks(store: &Store, id: &ExportId, work: &Path, folder: &Path) -> Result<(), MergeFailure> {
+    fs::create_dir_all(folder)?;
+    for chunk in store.leaf_chunks(id) {
+        let chunk = chunk?;
+        if chunk.state == ChunkState::Fetched {
+            fs::link_or_copy(&chunk_path(work, id, chunk.id), &folder.join(format!("{}.mp4", chunk.id)))?;
+        }
+    }
+    fs::sync_dir(folder)?;
+    Ok(())
+}
+
+/// F4 to F6: gives everything in the staging folder its final name, sidecars first, videos last.
+///
+/// What already has its name and its hash is left as it is: recovery calls this a second time.
+pub(super) fn publish(
+    export: &ExportId,
+    spec: &ExportSpec,
+    outputs: &[ExpectedOutput],
+) -> Result<(), FsError> {
+    let names = Names::of(&spec.output);
+    let staging = names.staging(export);
+    let kept = staging.join(file_name(&names.kept_chunks()));
+    if kept.is_dir() {
+        fs::rename_new(&kept, &names.kept_chunks())?;
+    }
+    let (videos, sidecars): (Vec<_>, Vec<_>) =
+        outputs.iter().partition(|output| output.role == OutputRole::Video);
+    for output in sidecars.into_iter().chain(videos) {
+        if !stands(output, &output.path) {
+            fs::rename_new(&staging.join(file_name(&output.path)), &output.path)?;
+        }
+    }
+    fs::sync_dir(&names.folder)
+}
+
+/// F8, F9: removes what a finished export needs no more.
+pub(super) fn clean_up(work: &Path, export: &ExportId, output: &Path) -> Result<(), FsError> {
+    // The folder of chunks goes last: while it is there, recovery knows that this is not finished (R4).
+    fs::remove_dir_all(&Names::of(output).staging(export))?;
+    fs::remove_dir_all(&export_folder(work, export))
+}
+
+/// Whether `path` is that output, to the byte.
+fn stands(output: &ExpectedOutput, path: &Path) -> bool {
+    let size = path.metadata().map(|metadata| metadata.len());
+    size.is_ok_and(|size| size == output.size_bytes)
+        && hash_file(path).is_ok_and(|(_, sha256)| sha256 == output.sha256)
+}
+
+/// R3, recovery of an export that was being merged: goes forward if every file is whole under its final or its
+/// staged name, else removes what is there of it and goes back to where the merge begins.
+pub(super) fn reconcile(store: &mut Store, work: &Path, export: &ExportId) -> Result<ExportState, Stop> {
+    let record = store.export(export)?.ok_or_else(|| StoreError::NoExport(export.clone()))?;
+    let outputs = store.outputs(export)?;
+    let names = Names::of(&record.spec.output);
+    let staging = names.staging(export);
+    let staged = |output: &ExpectedOutput| stands(output, &staging.join(file_name(&output.path)));
+    let whole =
+        !outputs.is_empty() && outputs.iter().all(|output| stands(output, &output.path) || staged(output));
+    let published = if whole { Some(publish(export, &record.spec, &outputs)) } else { None };
+    match published {
+        Some(Ok(())) => {
+            let counts = store.chunk_counts(export)?;
+            let lost =
+                counts.in_state(ChunkState::Rejected).chunks + counts.in_state(ChunkState::Expired).chunks;
+            let event = if lost > 0 { ExportEvent::CompletedPartly } else { ExportEvent::Completed };
+            let manifest = names.manifest();
+            let warnings = evidence::manifest_warnings(&manifest).map_err(Stop::of_fs)?;
+            let finish = Finish { event, manifest: Some(&manifest), warnings: &warnings, error: None };
+            let state = store.finish_export(export, ExportState::Merging, &finish)?;
+            clean_up(work, export, &record.spec.output).map_err(Stop::of_fs)?;
+            return Ok(state);
+        }
+        // Somebody else's file has the name (I3): the export fails when its turn comes, and says so.
+        Some(Err(error)) if error.source.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(Stop::of_fs(error));
+        }
+        Some(Err(_)) | None => {}
+    }
+    roll_back(store, export, &record.spec)?;
+    Ok(store.move_export(export, ExportState::Merging, ExportEvent::Interrupted)?)
+}
+
+/// Removes what an unfinished end left under final names, and its staging folder; files that are not this
+/// export's to the byte stay.
+pub(super) fn roll_back(store: &Store, export: &ExportId, spec: &ExportSpec) -> Result<(), Stop> {
+    let names = Names::of(&spec.output);
+    let outputs = store.outputs(export)?;
+    for output in outputs.iter().filter(|output| stands(output, &output.path)) {
+        fs::remove_file(&output.path).map_err(Stop::of_fs)?;
+    }
+    let kept = names.kept_chunks();
+    if spec.keep_chunks && !outputs.is_empty() && are_kept_chunks(store, export, &kept)? {
+        fs::remove_dir_all(&kept).map_err(Stop::of_fs)?;
+    }
+    fs::remove_dir_all(&names.staging(export)).map_err(Stop::of_fs)
+}
+
+/// Whether a folder holds nothing but chunks of that export, to the byte.
+fn are_kept_chunks(store: &Store, export: &ExportId, folder: &Path) -> Result<bool, StoreError> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(false) };
+    for entry in entries {
+        let Ok(path) = entry.map(|entry| entry.path()) else { return Ok(false) };
+        let Some(id) = chunk_of(&path) else { return Ok(false) };
+        let recorded = match store.chunk(id) {
+            Ok(chunk) if chunk.export == *export => chunk.file,
+            Ok(_) | Err(StoreError::NoChunk(_)) => None,
+            Err(error) => return Err(error),
+        };
+        if recorded.is_none() || hash_file(&path).ok() != recorded {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Fetched chunks with their fragments, in the order of the output, one at a time.
+struct OutputOrder<'a> {
+    store: &'a Store,
+    export: &'a ExportId,
+    work: &'a Path,
+    clock: crate::model::TimestampKind,
+    leaves: Option<crate::store::LeafChunks<'a>>,
+    order: MergeOrder<MergeChunk>,
+    ready: std::collections::VecDeque<MergeChunk>,
+    windows: WindowCache,
+}
+
+/// The fragments of the window that was asked for last.
+#[derive(Default)]
+pub(super) struct WindowCache {
+    window: Option<(u32, Arc<Vec<Fragment>>)>,
+}
+
+impl WindowCache {
+    /// The fragments of a chunk.
+    pub(super) fn fragments(
+        &mut self,
+        store: &Store,
+        export: &ExportId,
+        chunk: &ChunkRecord,
+    ) -> Result<Vec<Fragment>, StoreError> {
+        let fragments = match &self.window {
+            Some((seq, fragments)) if *seq == chunk.window_seq => Arc::clone(fragments),
+            _ => {
+                let fragments = Arc::new(store.window_fragments(export, chunk.window_seq)?.0);
+                self.window = Some((chunk.window_seq, Arc::clone(&fragments)));
+                fragments
+            }
+        };
+        let first = chunk.planned.first_fragment as usize;
+        let fragments = fragments.iter().skip(first).take(chunk.planned.fragment_count as usize);
+        Ok(fragments.cloned().collect())
+    }
+}
+
+impl<'a> OutputOrder<'a> {
+    fn new(
+        store: &'a Store,
+        export: &'a ExportId,
+        work: &'a Path,
+        clock: crate::model::TimestampKind,
+    ) -> Self {
+        Self {
+            store,
+            export,
+            work,
+            clock,
+            leaves: Some(store.leaf_chunks(export)),
+            order: MergeOrder::default(),
+            ready: std::collections::VecDeque::new(),
+            windows: WindowCache::default(),
+        }
+    }
+
+    fn take(&mut self, chunk: &ChunkRecord) -> Result<(), StoreError> {
+        let Some((_, sha256)) = chunk.file else { return Ok(()) };
+        let fragments = self.windows.fragments(self.store, self.export, chunk)?;
+        if let Some(span) = ChunkSpan::of(&fragments, self.clock) {
+            let path = chunk_path(self.work, self.export, chunk.id);
+            self.ready.extend(self.order.push(span, MergeChunk { path, sha256, fragments }));
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for OutputOrder<'_> {
+    type Item = Result<MergeChunk, Box<dyn std::error::Error + Send + Sync>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.ready.is_empty() {
+            match self.leaves.as_mut()?.next() {
+                Some(Ok(chunk)) => {
+                    if let Err(error) = self.take(&chunk) {
+                        return Some(Err(error.into()));
+                    }
+                }
+                Some(Err(error)) => return Some(Err(error.into())),
+                None => {
+                    self.leaves = None;
+                    self.ready.extend(self.order.finish());
+                }
+            }
+        }
+        self.ready.pop_front().map(Ok)
+    }
+}
