@@ -1,0 +1,240 @@
+//! The text that a run ends with on standard output.
+
+use super::state::seconds;
+use super::table::{Align, Paint, Table};
+use super::units::{bytes, counted, millis, one_line};
+use crate::model::report::{
+    ChunkTally, ExportReport, ExportStatus, GapReport, Outcome, RunReport, RunTotals,
+};
+use crate::model::{TimeRange, UtcMillis};
+
+/// Gaps told one by one for each export; the manifest has them all.
+const MAX_GAPS: usize = 10;
+
+/// The run as text: a table of its exports, their files, gaps and errors, and how it ended in the last line.
+pub fn summary(report: &RunReport, color: bool) -> String {
+    let paint = Paint(color);
+    let mut text = String::new();
+    if !report.exports.is_empty() {
+        text += &table(&report.exports).render(paint);
+        text += &section("outputs", &outputs(&report.exports), paint);
+        text += &section("gaps", &gaps(&report.exports), paint);
+        text += &section("warnings", &warnings(&report.exports), paint);
+        text += &section("errors", &errors(&report.exports), paint);
+        text.push('\n');
+    }
+    if let Some(error) = &report.error {
+        text += &format!("{} {}\n", paint.red("error:"), error.trim_end());
+    }
+    text + &paint.status(report.outcome.as_str(), &last_line(report)) + "\n"
+}
+
+fn table(exports: &[ExportReport]) -> Table {
+    use Align::{Left, Right};
+    let mut table = Table::new(&[
+        ("job", Left),
+        ("stream", Left),
+        ("from", Left),
+        ("to", Left),
+        ("status", Left),
+        ("chunks", Right),
+        ("video", Right),
+        ("size", Right),
+        ("gaps", Left),
+    ]);
+    for export in exports {
+        let already = if export.already { "already " } else { "" };
+        table.row(
+            export.status.as_str(),
+            vec![
+                export.job.clone(),
+                export.stream.clone(),
+                seconds(export.from),
+                until(export.from, export.to),
+                format!("{already}{}", export.status.as_str()),
+                chunks(&export.chunks),
+                measured(export.media_ms, millis),
+                measured(export.bytes, bytes),
+                gaps_in_short(&export.gaps),
+            ],
+        );
+    }
+    table
+}
+
+/// The end of a range, without the date where it is the start's.
+pub(super) fn until(from: UtcMillis, to: UtcMillis) -> String {
+    let (from, to) = (seconds(from), seconds(to));
+    match (from.split_once('T'), to.split_once('T')) {
+        (Some((day, _)), Some((same, time))) if day == same => time.to_owned(),
+        _ => to,
+    }
+}
+
+/// How many chunks are there of how many, and what became of the others.
+pub(super) fn chunks(tally: &ChunkTally) -> String {
+    if tally.total == 0 {
+        return "-".to_owned();
+    }
+    let mut text = format!("{} of {}", tally.fetched, tally.total);
+    let others = [
+        (tally.empty, "empty"),
+        (tally.rejected, "rejected"),
+        (tally.expired, "expired"),
+        (tally.failed, "failed"),
+    ];
+    for (count, word) in others.into_iter().filter(|(count, _)| *count > 0) {
+        text += &format!(", {count} {word}");
+    }
+    text
+}
+
+/// A measure, or a dash where there is nothing.
+pub(super) fn measured(value: u64, show: impl Fn(u64) -> String) -> String {
+    if value == 0 { "-".to_owned() } else { show(value) }
+}
+
+fn gaps_in_short(gaps: &[GapReport]) -> String {
+    if gaps.is_empty() {
+        return "-".to_owned();
+    }
+    let sum = gaps.iter().map(|gap| u64::try_from(gap.ms).unwrap_or(0)).sum();
+    format!("{} ({})", gaps.len(), millis(sum))
+}
+
+fn outputs(exports: &[ExportReport]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for export in exports {
+        lines.extend(export.output.iter().map(|path| path.display().to_string()));
+        // An export without a video still has the proof that there was nothing.
+        if export.output.is_empty() {
+            lines.extend(export.manifest.iter().map(|path| path.display().to_string()));
+        }
+    }
+    lines
+}
+
+fn gaps(exports: &[ExportReport]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for export in exports {
+        for gap in export.gaps.iter().take(MAX_GAPS) {
+            let length = millis(u64::try_from(gap.ms).unwrap_or(0));
+            lines.push(format!("{}: {} to {} ({length})", export.stream, gap.from, gap.to));
+        }
+        let more = export.gaps.len().saturating_sub(MAX_GAPS);
+        if more > 0 {
+            lines.push(format!("{}: {more} more in its manifest", export.stream));
+        }
+    }
+    lines
+}
+
+fn warnings(exports: &[ExportReport]) -> Vec<String> {
+    let of = |export: &ExportReport| -> Vec<String> {
+        let name = format!("{} {}", export.job, named(export));
+        export.warnings.iter().map(|warning| format!("{name}: {}", one_line(warning))).collect()
+    };
+    exports.iter().flat_map(of).collect()
+}
+
+fn errors(exports: &[ExportReport]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for export in exports {
+        if let Some(error) = &export.error {
+            lines.push(format!("{} {}: {}", export.job, named(export), one_line(error)));
+        } else if export.status == ExportStatus::Partial {
+            let line = "some fragments are not in the video; the manifest names them and says why";
+            lines.push(format!("{} {}: {line}", export.job, named(export)));
+        }
+    }
+    lines
+}
+
+fn named(export: &ExportReport) -> String {
+    match TimeRange::new(export.from, export.to) {
+        Some(_) => format!("{} {}", export.stream, seconds(export.from)),
+        None => export.stream.clone(),
+    }
+}
+
+fn section(heading: &str, lines: &[String], paint: Paint) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let heading = paint.bold(&format!("{heading}:"));
+    format!("\n{heading}\n  {}\n", lines.join("\n  "))
+}
+
+fn last_line(report: &RunReport) -> String {
+    let totals = &report.totals;
+    let already = report.exports.iter().filter(|export| export.already).count() as u64;
+    let word = report.outcome.as_str();
+    if report.exports.is_empty() {
+        return match report.outcome {
+            Outcome::Done => "done: nothing to export".to_owned(),
+            _ => format!("{word}: nothing was done"),
+        };
+    }
+    if report.outcome == Outcome::Done && already == totals.exports {
+        return format!("already done: {}, nothing was fetched", counted(totals.exports, "export"));
+    }
+    let resume = if totals.failed + totals.pending > 0 || totals.partial == 0 {
+        "; run the same command again to resume"
+    } else {
+        // What is missing is refused or past retention: it would be missing again.
+        "; partial exports are final"
+    };
+    match report.outcome {
+        Outcome::Done => format!("done: {}{}", counts(totals, already), amounts(report)),
+        Outcome::Incomplete | Outcome::Interrupted => {
+            format!("{word}: {}{}{resume}", counts(totals, already), amounts(report))
+        }
+        Outcome::Failed | Outcome::Locked | Outcome::Usage | Outcome::Auth => {
+            format!(
+                "{word}: {}{}; mend this, then run the same command again",
+                counts(totals, already),
+                amounts(report)
+            )
+        }
+    }
+}
+
+fn counts(totals: &RunTotals, already: u64) -> String {
+    let mut text = if totals.done == totals.exports {
+        counted(totals.exports, "export")
+    } else {
+        format!("{} of {} exports done", totals.done, totals.exports)
+    };
+    if already > 0 {
+        text += &format!(" ({already} already done)");
+    }
+    text += &format!(", {} failed", totals.failed);
+    let others = [(totals.partial, "partial"), (totals.empty, "empty"), (totals.pending, "pending")];
+    for (count, word) in others.into_iter().filter(|(count, _)| *count > 0) {
+        text += &format!(", {count} {word}");
+    }
+    text
+}
+
+fn amounts(report: &RunReport) -> String {
+    let totals = &report.totals;
+    let resumed: u64 = report.exports.iter().filter_map(|export| export.resumed_chunks).sum();
+    // Of a run that was stopped, some exports may have been finished: their chunks are there as well.
+    let already: u64 =
+        report.exports.iter().filter(|export| export.already).map(|export| export.chunks.fetched).sum();
+    let chunks: u64 = report.exports.iter().map(|export| export.chunks.total).sum();
+    let resumed = match resumed {
+        0 => String::new(),
+        _ => format!(", resumed {} of {chunks} chunks", resumed + already),
+    };
+    format!(
+        "{resumed}, {} of video, {} fetched in {}",
+        millis(totals.media_ms),
+        bytes(totals.bytes_received),
+        millis(totals.elapsed_ms)
+    )
+}
+
+#[cfg(test)]
+#[path = "summary_tests.rs"]
+pub(super) mod tests;
