@@ -6,7 +6,9 @@
 //! file system.
 
 pub mod archive;
+pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod emulator;
 pub mod error;
 pub mod evidence;

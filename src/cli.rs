@@ -1,0 +1,207 @@
+//! The command line: types only.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::logging::LogFormat;
+use crate::model::StreamSelector;
+use crate::report::{OutputFormat, ProgressMode};
+
+const AFTER_HELP: &str = "\
+Examples:
+  kvs-export run jobs.toml                run what the job file asks for; run it again to resume
+  kvs-export status jobs.toml             did last night work?
+  kvs-export run jobs.example.toml --emulator
+                                          try it without AWS
+
+Exit codes:
+    0  everything asked for is done, empty, pending or was already done
+    1  something unexpected happened
+    2  the command line, the job file or this machine must be mended first
+    3  finished, but some exports failed or came out partial; run again to resume
+    4  another run holds the state file
+    5  the credentials stop the run, or every stream is denied
+  130  interrupted; run again to resume";
+
+/// Declarative, resumable batch exports of Amazon Kinesis Video Streams archives
+#[derive(Debug, Parser)]
+#[command(name = "kvs-export", version, about, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// What standard output holds
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub format: OutputFormat,
+    /// The form of the log on standard error
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub log_format: LogFormat,
+    /// How progress is shown on standard error
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", global = true)]
+    pub progress: ProgressMode,
+    /// Log more: -v what is done, -vv details, -vvv everything
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet", global = true)]
+    pub verbose: u8,
+    /// Show only warnings and failures on standard error
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// No colour; the environment variable `NO_COLOR` says the same
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Export what a job file asks for; the same command again resumes
+    Run(RunArgs),
+    /// Show the last run and every export as recorded; works during a run
+    Status(StatusArgs),
+    /// Serve an embedded archive on this machine for other clients
+    Emulator(EmulatorArgs),
+}
+
+/// Export what a job file asks for; the same command again resumes.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Example:
+  kvs-export run jobs.toml --job nightly-evidence --format json > last-run.json")]
+pub struct RunArgs {
+    /// The job file
+    #[arg(value_name = "JOBS")]
+    pub jobs: PathBuf,
+    /// Only this job; may be repeated
+    #[arg(long = "job", value_name = "NAME")]
+    pub only: Vec<String>,
+    /// The state file, instead of the job file's; its chunks lie beside it
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Export from the embedded archive instead of AWS, into ./demo
+    #[arg(long)]
+    pub emulator: bool,
+}
+
+/// Show the last run and every export as recorded; works during a run.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Example:
+  kvs-export status jobs.toml
+  kvs-export status --state /srv/a/state.db --state /srv/b/state.db --format json")]
+pub struct StatusArgs {
+    /// The job file whose state to show
+    #[arg(value_name = "JOBS", required_unless_present = "states")]
+    pub jobs: Option<PathBuf>,
+    /// A state file, instead of the job file's; may be repeated
+    #[arg(long = "state", value_name = "FILE")]
+    pub states: Vec<PathBuf>,
+}
+
+/// Serve an embedded archive on this machine for other clients.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Example:
+  kvs-export emulator --stream front-gate --stream yard=night.mp4
+  aws kinesisvideo list-streams --endpoint-url http://127.0.0.1:8700")]
+pub struct EmulatorArgs {
+    /// The port on the loopback interface; 0 takes a free one
+    #[arg(long, default_value_t = 8700)]
+    pub port: u16,
+    /// A stream of test pictures, or of a video; may be repeated
+    #[arg(long = "stream", value_name = "NAME[=VIDEO]", value_parser = stream_source)]
+    pub streams: Vec<StreamSource>,
+}
+
+/// A stream of the embedded archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamSource {
+    /// Its name.
+    pub name: String,
+    /// The video that it shows again and again; test pictures without one.
+    pub video: Option<PathBuf>,
+}
+
+fn stream_source(text: &str) -> Result<StreamSource, String> {
+    let (name, video) = match text.split_once('=') {
+        Some((_, "")) => {
+            return Err("name a video after \"=\", or leave \"=\" out for test pictures".to_owned());
+        }
+        Some((name, video)) => (name, Some(PathBuf::from(video))),
+        None => (text, None),
+    };
+    match StreamSelector::parse(name) {
+        Ok(StreamSelector::Name(name)) => Ok(StreamSource { name, video }),
+        Ok(StreamSelector::Arn(_)) => Err("give the stream's name, not an ARN".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(arguments.split_whitespace())
+    }
+
+    #[test]
+    fn the_types_agree_with_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example_in_its_help() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("kvs-export {}", command.get_name())), "{help}");
+        }
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        for arguments in [
+            "kvs-export --format json -vv run a.toml",
+            "kvs-export run a.toml --job x --job y -v -v --format json",
+        ] {
+            let cli = parse(arguments).expect("valid");
+            assert_eq!((cli.global.format, cli.global.verbose), (OutputFormat::Json, 2));
+        }
+    }
+
+    #[test]
+    fn a_usage_error_is_exit_code_2_and_help_is_none() {
+        for arguments in [
+            "kvs-export",
+            "kvs-export run",
+            "kvs-export run a.toml --jobs x",
+            "kvs-export run a.toml -q -v",
+            "kvs-export status",
+            "kvs-export emulator --stream a/b",
+            "kvs-export emulator --stream yard=",
+            "kvs-export emulator --port 70000",
+        ] {
+            assert_eq!(parse(arguments).expect_err(arguments).exit_code(), 2, "{arguments}");
+        }
+        assert_eq!(parse("kvs-export --help").expect_err("help").exit_code(), 0);
+    }
+
+    #[test]
+    fn a_stream_of_the_emulator_may_name_its_video() {
+        let cli = parse("kvs-export emulator --stream gate --stream yard=v/a=b.mp4").expect("valid");
+        let Command::Emulator(emulator) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!(emulator.port, 8700);
+        assert_eq!(emulator.streams[0], StreamSource { name: "gate".to_owned(), video: None });
+        assert_eq!(emulator.streams[1].video, Some(PathBuf::from("v/a=b.mp4")));
+    }
+}

@@ -1,0 +1,37 @@
+//! `kvs-export emulator`: the embedded archive for other clients.
+
+use crate::cli::{EmulatorArgs, GlobalArgs};
+use crate::emulator::{Emulator, EmulatorConfig};
+use crate::exit_code;
+
+use super::error::CommandError;
+use super::{complain, print, signals, stderr_color};
+
+/// Serves until a signal comes; standard output holds the endpoint.
+pub(super) async fn emulator(args: &EmulatorArgs, global: &GlobalArgs) -> u8 {
+    match serve(args, global).await {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error, stderr_color(global));
+            exit_code::of(error.outcome())
+        }
+    }
+}
+
+async fn serve(args: &EmulatorArgs, global: &GlobalArgs) -> Result<u8, CommandError> {
+    let mut cancel = signals::cancel_on_signals()?;
+    let streams: Vec<String> = args
+        .streams
+        .iter()
+        .map(|source| match &source.video {
+            Some(video) => format!("{}={}", source.name, video.display()),
+            None => source.name.clone(),
+        })
+        .collect();
+    let emulator = Emulator::start(EmulatorConfig::from_arguments(args.port, &streams)?).await?;
+    let code = print(&format!("{}\n", emulator.endpoint()), exit_code::DONE, stderr_color(global));
+    // The sender lives as long as the signal tasks do.
+    drop(cancel.wait_for(|stop| *stop).await);
+    emulator.stop().await;
+    Ok(code)
+}

@@ -1,0 +1,162 @@
+//! The top-level error: what stopped a command, its exit code, the ways out.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::archive::ConnectError;
+use crate::emulator::EmulatorError;
+use crate::error::chain;
+use crate::fs::FsError;
+use crate::job::JobErrors;
+use crate::logging::LoggingError;
+use crate::merge::FfmpegError;
+use crate::model::report::Outcome;
+use crate::store::StoreError;
+
+const MAKE_ROOM: &str = "make room, then run the same command again";
+
+/// What stopped a command before its work began.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The job file cannot be read.
+    #[error("cannot read the job file {}", path.display())]
+    ReadJobFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The job file is wrong.
+    #[error("{0}")]
+    JobFile(JobErrors),
+    /// The command line asks for something that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// There is no usable ffmpeg.
+    #[error(transparent)]
+    Ffmpeg(#[from] FfmpegError),
+    /// The state file cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file or folder cannot be used.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// AWS cannot be asked.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The embedded archive does not start.
+    #[error(transparent)]
+    Emulator(#[from] EmulatorError),
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Logging(#[from] LoggingError),
+    /// Another run, of another state file, uses the folder of chunks.
+    #[error("another run uses the folder of chunks {}", path.display())]
+    WorkLocked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The operating system refused something.
+    #[error("cannot {what}")]
+    Io {
+        /// What, as a verb phrase.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<JobErrors> for CommandError {
+    fn from(errors: JobErrors) -> Self {
+        Self::JobFile(errors)
+    }
+}
+
+impl CommandError {
+    /// The error with its causes.
+    pub fn told(&self) -> String {
+        match self {
+            Self::JobFile(errors) => errors.to_string(),
+            error => chain(error),
+        }
+    }
+
+    /// How the command ends for it.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::ReadJobFile { .. }
+            | Self::JobFile(_)
+            | Self::Usage(_)
+            | Self::Ffmpeg(_)
+            | Self::Emulator(_)
+            | Self::Logging(_)
+            | Self::Connect(ConnectError::NoRegion) => Outcome::Usage,
+            Self::WorkLocked { .. } => Outcome::Locked,
+            Self::Connect(ConnectError::Credentials(_)) => Outcome::Auth,
+            Self::Store(error) => store_outcome(error),
+            Self::Fs(error) => fs_outcome(error),
+            Self::Io { .. } => Outcome::Failed,
+        }
+    }
+
+    /// The ways out.
+    pub fn hints(&self) -> Vec<String> {
+        let hints: &[&str] = match self {
+            Self::Connect(ConnectError::Credentials(_)) => &[
+                "set AWS_PROFILE or [aws] profile, sign in (aws sso login), or set AWS_ACCESS_KEY_ID and \
+                 AWS_SECRET_ACCESS_KEY",
+                "without an AWS account: kvs-export run jobs.example.toml --emulator",
+            ],
+            Self::Connect(ConnectError::NoRegion) => &["set [aws] region in the job file, or AWS_REGION"],
+            Self::Store(StoreError::Locked { .. }) => {
+                &["wait for it, or see what it does with: kvs-export status"]
+            }
+            Self::WorkLocked { .. } => &["wait for it, or give each job file a `work` folder of its own"],
+            Self::Store(StoreError::Newer { .. }) => {
+                &["use the newer version of kvs-export that wrote it; nothing was changed"]
+            }
+            Self::Store(StoreError::Foreign { .. }) => {
+                &["give another path with `state` in the job file or --state; nothing was changed"]
+            }
+            Self::Store(StoreError::NetworkFileSystem { .. }) => &[
+                "put it on a local disk with `state` in the job file or --state; outputs may stay where they are",
+            ],
+            Self::ReadJobFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                &["copy jobs.example.toml and edit it"]
+            }
+            Self::ReadJobFile { .. } => &["name a job file that this user can read"],
+            Self::Ffmpeg(FfmpegError::Run { .. } | FfmpegError::NotFfmpeg { .. }) => {
+                &["set KVS_EXPORT_FFMPEG=/path/to/ffmpeg, or unset it to take the one in PATH"]
+            }
+            Self::Fs(error) if error.is_disk_full() => &[MAKE_ROOM],
+            Self::Store(error) if error.is_disk_full() => &[MAKE_ROOM],
+            Self::Fs(_) | Self::Store(StoreError::Fs(_)) => {
+                &["make it writable, or name another folder with `state` and `work` in the job file"]
+            }
+            _ => &[],
+        };
+        hints.iter().map(|hint| (*hint).to_owned()).collect()
+    }
+}
+
+fn store_outcome(error: &StoreError) -> Outcome {
+    match error {
+        StoreError::Locked { .. } => Outcome::Locked,
+        error if error.is_disk_full() => Outcome::Incomplete,
+        StoreError::Fs(error) => fs_outcome(error),
+        StoreError::Foreign { .. }
+        | StoreError::Newer { .. }
+        | StoreError::Older { .. }
+        | StoreError::NetworkFileSystem { .. }
+        | StoreError::Missing { .. }
+        | StoreError::Open { .. }
+        | StoreError::PathNotUtf8 { .. } => Outcome::Usage,
+        _ => Outcome::Failed,
+    }
+}
+
+fn fs_outcome(error: &FsError) -> Outcome {
+    if error.is_disk_full() { Outcome::Incomplete } else { Outcome::Usage }
+}

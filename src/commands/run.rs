@@ -1,0 +1,204 @@
+//! `kvs-export run`: a job file becomes merged, proven videos.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::error::CommandError;
+use super::job_file::JobFileText;
+use super::{complain, print, signals, stderr_color, stdout_color};
+use crate::archive::{self, AwsArchive, AwsSettings, LimitSettings, RetrySettings};
+use crate::cli::{GlobalArgs, RunArgs};
+use crate::clock::{Clock, SystemClock};
+use crate::emulator::{Camera, Emulator, EmulatorConfig};
+use crate::job::{self, JobFile, Resolved};
+use crate::merge::Ffmpeg;
+use crate::model::report::RunReport;
+use crate::model::{Sha256Digest, TimeRange, UtcMillis};
+use crate::report::{self, OutputFormat, ProgressOptions};
+use crate::run::{self as runner, Asked, JobFileFacts, RunRequest};
+use crate::store::{StateLock, Store};
+use crate::{exit_code, fs};
+
+/// Where `--emulator` keeps everything, below the current folder.
+const DEMO_FOLDER: &str = "demo";
+
+/// How slow the embedded archive answers with `--emulator`: like a service that is some way off.
+const DEMO_LATENCY: Duration = Duration::from_millis(250);
+
+/// What it gives each connection, in bytes per second: little enough that progress can be watched.
+const DEMO_BYTES_PER_SECOND: u64 = 150_000;
+
+/// Runs and reports; standard output holds one document whatever happens.
+pub(super) async fn run(args: &RunArgs, global: &GlobalArgs) -> u8 {
+    let report = match prepare(args, global).await {
+        Ok(report) => report,
+        Err(error) => {
+            complain(&error, stderr_color(global));
+            let report = RunReport::refused(error.outcome(), error.told());
+            return match global.format {
+                OutputFormat::Json => show(&report, global),
+                OutputFormat::Text => exit_code::of(report.outcome),
+            };
+        }
+    };
+    show(&report, global)
+}
+
+fn show(report: &RunReport, global: &GlobalArgs) -> u8 {
+    let code = exit_code::of(report.outcome);
+    let document = match global.format {
+        OutputFormat::Text if global.quiet && code == exit_code::DONE => return code,
+        OutputFormat::Text => report::summary(report, stdout_color(global)),
+        OutputFormat::Json => match report::json(report) {
+            Ok(document) => document,
+            Err(error) => {
+                let error = CommandError::Io { what: "write the report as JSON", source: error.into() };
+                complain(&error, stderr_color(global));
+                return exit_code::UNEXPECTED;
+            }
+        },
+    };
+    print(&document, code, stderr_color(global))
+}
+
+/// A job file as it was read.
+struct Read {
+    file: JobFile,
+    asked: Vec<Resolved>,
+    facts: JobFileFacts,
+}
+
+/// Checks everything that can be checked before a request is sent, in the order of cost, then runs.
+async fn prepare(args: &RunArgs, global: &GlobalArgs) -> Result<RunReport, CommandError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let cancel = signals::cancel_on_signals()?;
+    let mut read = read(args, &*clock)?;
+    if let Some(state) = &args.state {
+        read.file.state = std::path::absolute(state)
+            .map_err(|source| CommandError::Io { what: "find the current folder", source })?;
+        // Chunks are named by the rows of their state: another state's must not lie among them.
+        read.file.work = read.file.state.with_extension("chunks");
+    }
+    let ffmpeg = Ffmpeg::find()?;
+    let lock = StateLock::acquire(&read.file.state, &*clock)?;
+    let mut store = Store::open(&read.file.state, Arc::clone(&clock))?;
+    fs::create_dir_all(&read.file.work)?;
+    let work_lock = fs::lock_folder(&read.file.work)?
+        .ok_or_else(|| CommandError::WorkLocked { path: read.file.work.clone() })?;
+    let emulator = if args.emulator { Some(Emulator::start(demo_archive()).await?) } else { None };
+    let connected = AwsArchive::connect(&aws_settings(&read.file, emulator.as_ref())).await;
+    let archive = match connected.map_err(CommandError::from) {
+        Ok(archive) => archive,
+        Err(error) => {
+            let report = RunReport::refused(error.outcome(), error.told());
+            runner::record_refused(&mut store, Some(&read.facts), &report);
+            return Err(error);
+        }
+    };
+    let limits = &read.file.limits;
+    let archive = archive::assemble(
+        archive,
+        LimitSettings { requests_in_flight: limits.requests_in_flight, stream_budget: limits.stream_budget },
+        RetrySettings { attempts: limits.attempts },
+    );
+    let progress = report::progress(ProgressOptions {
+        mode: global.progress,
+        color: stderr_color(global),
+        quiet: global.quiet,
+        logs: global.verbose > 0,
+    });
+    let asked = read.asked.into_iter().map(|Resolved { spec, pending, .. }| Asked { spec, pending });
+    let report = runner::run(RunRequest {
+        asked: asked.collect(),
+        whole_file: args.only.is_empty(),
+        store,
+        state: read.file.state.clone(),
+        work: read.file.work.clone(),
+        archive,
+        requests_in_flight: limits.requests_in_flight,
+        attempts: limits.attempts,
+        merges: limits.merges,
+        ffmpeg,
+        clock,
+        events: progress.sink(),
+        cancel,
+        job_file: Some(read.facts),
+    })
+    .await;
+    progress.finish();
+    if let Some(emulator) = emulator {
+        emulator.stop().await;
+    }
+    drop((work_lock, lock));
+    Ok(report)
+}
+
+/// Reads and resolves the job file.
+fn read(args: &RunArgs, clock: &dyn Clock) -> Result<Read, CommandError> {
+    let read = JobFileText::read(&args.jobs)?;
+    let folder = demo_folder(args)?;
+    // In a trial everything relative lies below the trial's folder, as if the job file lay there.
+    let located = match (&folder, read.path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => read.path.clone(),
+    };
+    let (mut file, asked) = job::load(read.source(&located)?, clock.now(), &args.only)?;
+    if let Some(folder) = folder {
+        file.state = folder.join("state.db");
+        file.work = folder.join("chunks");
+        if let Some(outside) = asked.iter().find(|asked| !asked.spec.output.starts_with(&folder)) {
+            return Err(CommandError::Usage(format!(
+                "with --emulator everything is written below {}, but job {} names {}",
+                folder.display(),
+                outside.spec.job,
+                outside.spec.output.display()
+            )));
+        }
+    }
+    let facts = JobFileFacts { sha256: Sha256Digest(Sha256::digest(&read.bytes).into()), path: read.path };
+    Ok(Read { file, asked, facts })
+}
+
+fn demo_folder(args: &RunArgs) -> Result<Option<PathBuf>, CommandError> {
+    if !args.emulator {
+        return Ok(None);
+    }
+    let folder = std::path::absolute(Path::new(DEMO_FOLDER))
+        .map_err(|source| CommandError::Io { what: "find the current folder", source })?;
+    Ok(Some(folder))
+}
+
+fn aws_settings(file: &JobFile, emulator: Option<&Emulator>) -> AwsSettings {
+    match emulator {
+        Some(emulator) => AwsSettings {
+            region: Some(EmulatorConfig::default().region),
+            profile: None,
+            endpoint_url: Some(emulator.endpoint()),
+            static_credentials: Some(("emulator".to_owned(), "emulator".to_owned())),
+        },
+        None => AwsSettings {
+            region: file.aws.region.clone(),
+            profile: file.aws.profile.clone(),
+            endpoint_url: file.aws.endpoint_url.clone(),
+            static_credentials: None,
+        },
+    }
+}
+
+/// The archive of `--emulator`: any stream at any time; `loading-dock` has a gap in the example's range.
+fn demo_archive() -> EmulatorConfig {
+    let gap = TimeRange::new(UtcMillis::new(1_740_988_840_000), UtcMillis::new(1_740_988_850_000));
+    let dock = Camera::steady("loading-dock");
+    EmulatorConfig {
+        any_stream: true,
+        latency: DEMO_LATENCY,
+        bytes_per_second: Some(DEMO_BYTES_PER_SECOND),
+        ..EmulatorConfig::with_cameras([match gap {
+            Some(gap) => dock.gap(gap),
+            None => dock,
+        }])
+    }
+}

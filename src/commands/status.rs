@@ -1,0 +1,122 @@
+//! `kvs-export status`: what the state files record; reads only, also during a run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::CommandError;
+use super::job_file::JobFileText;
+use super::{complain, print, stderr_color, stdout_color};
+use crate::cli::{GlobalArgs, StatusArgs};
+use crate::clock::SystemClock;
+use crate::exit_code;
+use crate::job;
+use crate::model::status::{ExportRecordReport, LastRun, RunningHolder, StateFileStatus, StatusReport};
+use crate::report::{self, OutputFormat};
+use crate::store::{ChunkCounts, ExportRecord, OutputRole, StateLock, Store, StoreError};
+
+/// Exports read from a state file at a time.
+const PAGE: u32 = 1_000;
+
+/// Tells the last run and every export.
+pub(super) fn status(args: &StatusArgs, global: &GlobalArgs) -> u8 {
+    let result = gather(args);
+    let (report, code) = match result {
+        Ok(report) => (report, exit_code::DONE),
+        Err(error) => {
+            complain(&error, stderr_color(global));
+            let code = exit_code::of(error.outcome());
+            if global.format == OutputFormat::Text {
+                return code;
+            }
+            (StatusReport::refused(error.told()), code)
+        }
+    };
+    let document = match global.format {
+        OutputFormat::Text => Ok(report::status_text(&report, stdout_color(global))),
+        OutputFormat::Json => report::json(&report),
+    };
+    match document {
+        Ok(document) => print(&document, code, stderr_color(global)),
+        Err(error) => {
+            let error = CommandError::Io { what: "write the report as JSON", source: error.into() };
+            complain(&error, stderr_color(global));
+            exit_code::UNEXPECTED
+        }
+    }
+}
+
+fn gather(args: &StatusArgs) -> Result<StatusReport, CommandError> {
+    let mut files = Vec::new();
+    let mut exports = Vec::new();
+    for path in state_files(args)? {
+        let store = Store::open_read_only(&path, Arc::new(SystemClock))?;
+        let last_run = last_run(&store, &path)?;
+        files.push(StateFileStatus { path, last_run });
+        let mut after = 0;
+        loop {
+            let page = store.exports(after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.seq;
+            for record in page {
+                let counts = store.chunk_counts(&record.identity.id)?;
+                exports.push(export(&store, record, &counts)?);
+            }
+        }
+    }
+    Ok(StatusReport::new(files, exports))
+}
+
+/// The state files to read: those given, or the job file's.
+fn state_files(args: &StatusArgs) -> Result<Vec<PathBuf>, CommandError> {
+    let Some(jobs) = &args.jobs else { return Ok(args.states.clone()) };
+    let read = JobFileText::read(jobs)?;
+    let file = job::parse(read.source(&read.path)?)?;
+    Ok(vec![file.state])
+}
+
+fn last_run(store: &Store, path: &Path) -> Result<Option<LastRun>, StoreError> {
+    let holder = StateLock::holder(path)?;
+    Ok(store.last_run()?.map(|run| LastRun {
+        started: run.started,
+        ended: run.ended,
+        outcome: run.outcome,
+        exit_code: run.exit_code,
+        job_file: run.job_file,
+        error: run.error,
+        running_holder: holder.map(|holder| RunningHolder {
+            pid: holder.pid,
+            host: holder.host,
+            since: holder.since,
+        }),
+    }))
+}
+
+fn export(
+    store: &Store,
+    record: ExportRecord,
+    counts: &ChunkCounts,
+) -> Result<ExportRecordReport, StoreError> {
+    let videos = store.outputs(&record.identity.id)?.into_iter();
+    let mut output: Vec<PathBuf> =
+        videos.filter(|output| output.role == OutputRole::Video).map(|output| output.path).collect();
+    if output.is_empty() {
+        output.push(record.spec.output.clone());
+    }
+    Ok(ExportRecordReport {
+        id: record.identity.id,
+        job: record.spec.job,
+        stream: record.spec.stream.name().to_owned(),
+        from: record.spec.range.start(),
+        to: record.spec.range.end(),
+        status: record.state,
+        superseded: record.superseded,
+        output,
+        manifest: record.manifest,
+        chunks: counts.tally(),
+        fragments: record.totals.fragments,
+        bytes: record.totals.planned_bytes,
+        media_ms: record.totals.media_ms,
+        finished_at: record.finished,
+        error: record.error,
+    })
+}
