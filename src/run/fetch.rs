@@ -13,7 +13,8 @@ use super::stop::Stop;
 use crate::archive::{self, Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, FailureKind};
 use crate::clock::Clock;
 use crate::fs::{self, FsError};
-use crate::media::clip::{ClipVerdict, check_clip};
+use crate::media::clip::{ClipVerdict, UnusableClip, check_clip};
+use crate::media::mp4::Mp4Error;
 use crate::model::{
     Attempt, AttemptOutcome, ChunkId, ExportId, Fragment, RequestBounds, Sha256Digest, StreamArn,
     TimestampKind,
@@ -292,6 +293,13 @@ fn keep_blocking(sink: FileSink, fragments: &[Fragment], path: &Path) -> Result<
             fs::remove_file(&part)?;
             let detail = format!("the clip holds {present} of {planned} fragments");
             Ok(Kept::Short(ChunkError { code: "short".to_owned(), detail }))
+        }
+        // This machine could not read what it had just written: no other answer would help.
+        ClipVerdict::Unusable(UnusableClip::Unreadable(Mp4Error::Read(source)))
+            if source.raw_os_error().is_some() =>
+        {
+            fs::remove_file(&part)?;
+            Err(fs::failed_to("read", &part)(source))
         }
         ClipVerdict::Unusable(error) => {
             fs::remove_file(&part)?;
