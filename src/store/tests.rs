@@ -295,7 +295,9 @@ fn a_foreign_file_is_refused_and_untouched() {
     connection.execute_batch("create table theirs (a); insert into theirs values (1)").expect("filled");
     drop(connection);
     assert_refused_untouched(&database, is_foreign);
-    assert_refused_untouched(folder.path(), is_foreign);
+    let inner = folder.path().join("folder.db");
+    std::fs::create_dir(&inner).expect("made");
+    assert_refused_untouched(&inner, is_foreign);
 }
 
 #[test]
