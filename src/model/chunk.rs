@@ -29,11 +29,11 @@ pub struct RequestBounds {
 /// Where a chunk stands.
 ///
 /// ```text
-///             ┌──────────────── Interrupted, Released ─────────────┐
+///             ┌──────────────── Interrupted ───────────────────────┐
 ///             ▼                                                    │
 ///   ┌──► planned ── Started ──► fetching ──┬─ Fetched ────► fetched
 ///   │       ▲ ▲                            ├─ FoundEmpty ─► empty      (fixed windows only)
-///   │       │ └───── Lost ── (fetched)     ├─ Refused ────► rejected   (one fragment, refused by the service)
+///   │       │ └───── Lost ── (fetched)     ├─ Refused ────► rejected   (fragments that cannot be told apart, refused)
 ///   │       │                              ├─ Expired ────► expired    (past retention)
 ///   │       └────── Reopened ── failed ◄───┼─ GaveUp
 ///   │                                      └─ Split ──────► split      (replaced by its children)
@@ -50,7 +50,7 @@ pub enum ChunkState {
     Fetched,
     /// A fixed window without media.
     Empty,
-    /// The service refuses exactly this fragment.
+    /// The service refuses exactly this fragment, or fragments too close to be told apart.
     Rejected,
     /// Its fragments are past retention.
     Expired,
@@ -114,11 +114,6 @@ impl ChunkState {
             }
             _ => None,
         }
-    }
-
-    /// Whether nothing more is to be fetched for it in this run or a later one.
-    pub const fn is_settled(self) -> bool {
-        matches!(self, Self::Fetched | Self::Empty | Self::Rejected | Self::Expired | Self::Split)
     }
 
     /// The word in the state file and in every output.

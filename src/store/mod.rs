@@ -38,7 +38,7 @@ pub use open::SCHEMA_VERSION;
 pub use outputs::{ExpectedOutput, Finish, OutputRole};
 pub use recovery::Recovery;
 pub use runs::{NewRun, RunId, RunRecord};
-pub use status::{ChunkCounts, StateCount, StoreTotals};
+pub use status::{ChunkCounts, StateCount};
 pub use windows::{WindowPlan, WindowRecord};
 
 use crate::clock::Clock;

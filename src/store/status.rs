@@ -1,4 +1,4 @@
-//! Sums for `status` and `plan`, from the counters beside the chunks: their cost does not grow with the chunks.
+//! Sums for `status`, from the counters beside the chunks: their cost does not grow with the chunks.
 
 use std::ops::AddAssign;
 
@@ -8,7 +8,7 @@ use super::Store;
 use super::error::{During, StoreError};
 use super::values::Unsigned;
 use crate::model::report::ChunkTally;
-use crate::model::{ChunkState, ExportId, ExportState};
+use crate::model::{ChunkState, ExportId};
 
 /// The chunks of one state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,12 +48,13 @@ impl ChunkCounts {
 
     /// All that count: not those replaced by smaller ones.
     pub fn leaves(&self) -> StateCount {
-        self.sum(|state| state != ChunkState::Split)
-    }
-
-    /// Those for which something is still to be fetched: planned, in hand or failed.
-    pub fn outstanding(&self) -> StateCount {
-        self.sum(|state| !state.is_settled())
+        let mut sum = StateCount::default();
+        for (state, count) in ChunkState::ALL.into_iter().zip(self.0) {
+            if state != ChunkState::Split {
+                sum += count;
+            }
+        }
+        sum
     }
 
     /// As reports show them.
@@ -68,23 +69,6 @@ impl ChunkCounts {
             failed: count(ChunkState::Failed),
         }
     }
-
-    fn sum(&self, of: impl Fn(ChunkState) -> bool) -> StateCount {
-        let mut sum = StateCount::default();
-        ChunkState::ALL.into_iter().zip(self.0).filter(|(state, _)| of(*state)).for_each(|(_, n)| sum += n);
-        sum
-    }
-}
-
-/// Everything in a state file, in sums.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StoreTotals {
-    /// Exports by state, those that are not superseded.
-    pub exports: Vec<(ExportState, u64)>,
-    /// Superseded exports.
-    pub superseded: u64,
-    /// Chunks of all exports.
-    pub chunks: ChunkCounts,
 }
 
 impl Store {
@@ -93,24 +77,6 @@ impl Store {
         const SELECT: &str = "
             select state, chunks, fragments, planned_bytes, size_bytes from chunk_count where export_id = :export";
         self.select_counts(SELECT, named_params! { ":export": export })
-    }
-
-    /// Sums over the whole file.
-    pub fn totals(&self) -> Result<StoreTotals, StoreError> {
-        const EXPORTS: &str = "select state, superseded, count(*) from export group by state, superseded";
-        const CHUNKS: &str = "
-            select state, sum(chunks), sum(fragments), sum(planned_bytes), sum(size_bytes)
-            from chunk_count group by state";
-        let mut totals = StoreTotals { chunks: self.select_counts(CHUNKS, &[])?, ..StoreTotals::default() };
-        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get::<_, Unsigned>(2)?.0));
-        let mut select = self.connection.prepare_cached(EXPORTS).during("count exports")?;
-        for row in select.query_map([], read).during("count exports")? {
-            match row.during("count exports")? {
-                (_, true, count) => totals.superseded += count,
-                (state, false, count) => totals.exports.push((state, count)),
-            }
-        }
-        Ok(totals)
     }
 
     fn select_counts(&self, query: &str, values: &[(&str, &dyn ToSql)]) -> Result<ChunkCounts, StoreError> {
