@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use kvs_export::archive::{self, AwsArchive, AwsSettings, LimitSettings, RetrySettings};
+use kvs_export::archive::{self, Assembled, AwsArchive, AwsSettings, LimitSettings, RetrySettings};
 use kvs_export::clock::SetClock;
 use kvs_export::emulator::{Api, Camera, Emulator, EmulatorConfig, Fault, FaultRule};
 use kvs_export::job::{self, JobSource};
@@ -124,13 +124,15 @@ impl Place {
         let archive = AwsArchive::connect(&settings).await.expect("static credentials");
         let limits = LimitSettings { requests_in_flight: self.requests_in_flight, stream_budget: 1.0 };
         let (_, cancel) = tokio::sync::watch::channel(false);
+        let Assembled { archive, pace } = archive::assemble(archive, limits, RetrySettings { attempts: 1 });
         run(RunRequest {
             asked: resolved.into_iter().map(|it| Asked { spec: it.spec, pending: it.pending }).collect(),
             whole_file: only.is_empty(),
             store: Store::open(&file.state, clock.clone()).expect("a state file"),
             state: file.state.clone(),
             work: file.work.clone(),
-            archive: archive::assemble(archive, limits, RetrySettings { attempts: 1 }),
+            archive,
+            pace,
             requests_in_flight: self.requests_in_flight,
             attempts: 1,
             merges: 1,

@@ -44,12 +44,25 @@ impl Bucket {
 
     /// Takes `cost` points and says how long to wait before using them.
     fn take(&mut self, cost: f64) -> Duration {
+        let (now, points) = self.after(cost);
+        self.updated = now;
+        self.points = points;
+        self.wait(points)
+    }
+
+    /// How long `cost` points would have to be waited for now.
+    fn delay(&self, cost: f64) -> Duration {
+        self.wait(self.after(cost).1)
+    }
+
+    fn after(&self, cost: f64) -> (Instant, f64) {
         let now = Instant::now();
         let refill = now.duration_since(self.updated).as_secs_f64() * self.per_second;
-        self.points = (self.points + refill).min(self.per_second.max(cost));
-        self.updated = now;
-        self.points -= cost;
-        Duration::from_secs_f64((-self.points / self.per_second).max(0.0))
+        (now, (self.points + refill).min(self.per_second.max(cost)) - cost)
+    }
+
+    fn wait(&self, points: f64) -> Duration {
+        Duration::from_secs_f64((-points / self.per_second).max(0.0))
     }
 }
 
@@ -59,47 +72,70 @@ struct StreamBuckets {
     media: Bucket,
 }
 
-/// Waits before each request until its points and its place are there.
+/// What is left of each stream's points, and of the run's requests in flight.
 #[derive(Debug)]
-pub(super) struct Limit<A> {
-    inner: A,
+pub struct Pace {
     share: f64,
     places: Semaphore,
-    streams: Mutex<HashMap<StreamArn, Arc<Mutex<StreamBuckets>>>>,
+    streams: Mutex<HashMap<StreamArn, StreamBuckets>>,
 }
 
-impl<A> Limit<A> {
-    pub(super) fn new(inner: A, settings: LimitSettings) -> Self {
+impl Pace {
+    pub(super) fn new(settings: LimitSettings) -> Self {
         Self {
-            inner,
             share: settings.stream_budget,
             places: Semaphore::new(settings.requests_in_flight),
             streams: Mutex::default(),
         }
     }
 
+    /// How long a clip of so many fragments would wait for the stream's points, were it requested now.
+    pub fn until_clip(&self, stream: &StreamArn, fragments: u32) -> Duration {
+        self.with(stream, |buckets| {
+            buckets.metadata.delay(f64::from(fragments)).max(buckets.media.delay(f64::from(fragments)))
+        })
+    }
+
+    /// How long a page of a listing would wait for the stream's points, were it requested now.
+    pub fn until_listing(&self, stream: &StreamArn, page_size: u32) -> Duration {
+        self.with(stream, |buckets| buckets.metadata.delay(f64::from(page_size)))
+    }
+
     /// Waits for `metadata` and `media` points of the stream.
     async fn spend(&self, stream: &StreamArn, metadata: u32, media: u32) {
-        let wait = {
-            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            let buckets = streams.entry(stream.clone()).or_insert_with(|| {
-                Arc::new(Mutex::new(StreamBuckets {
-                    metadata: Bucket::full(METADATA_POINTS_PER_SECOND * self.share),
-                    media: Bucket::full(MEDIA_POINTS_PER_SECOND * self.share),
-                }))
-            });
-            let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = self.with(stream, |buckets| {
             buckets.metadata.take(f64::from(metadata)).max(buckets.media.take(f64::from(media)))
-        };
+        });
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
+    }
+
+    fn with<T>(&self, stream: &StreamArn, f: impl FnOnce(&mut StreamBuckets) -> T) -> T {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        f(streams.entry(stream.clone()).or_insert_with(|| StreamBuckets {
+            metadata: Bucket::full(METADATA_POINTS_PER_SECOND * self.share),
+            media: Bucket::full(MEDIA_POINTS_PER_SECOND * self.share),
+        }))
     }
 
     /// Waits for a place among the requests in flight.
     async fn place(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed; without a permit the request would only be unlimited.
         self.places.acquire().await.ok()
+    }
+}
+
+/// Waits before each request until its points and its place are there.
+#[derive(Debug)]
+pub(super) struct Limit<A> {
+    inner: A,
+    pace: Arc<Pace>,
+}
+
+impl<A> Limit<A> {
+    pub(super) fn new(inner: A, pace: Arc<Pace>) -> Self {
+        Self { inner, pace }
     }
 }
 
@@ -110,7 +146,7 @@ impl<A: Archive> Archive for Limit<A> {
         stream: &StreamSelector,
         observer: &dyn CallObserver,
     ) -> Result<StreamDescription, ArchiveError> {
-        let _place = self.place().await;
+        let _place = self.pace.place().await;
         self.inner.describe_stream(stream, observer).await
     }
 
@@ -119,7 +155,7 @@ impl<A: Archive> Archive for Limit<A> {
         stream: &StreamArn,
         observer: &dyn CallObserver,
     ) -> Result<Vec<(String, String)>, ArchiveError> {
-        let _place = self.place().await;
+        let _place = self.pace.place().await;
         self.inner.list_tags(stream, observer).await
     }
 
@@ -128,8 +164,8 @@ impl<A: Archive> Archive for Limit<A> {
         query: &ListQuery,
         observer: &dyn CallObserver,
     ) -> Result<FragmentPage, ArchiveError> {
-        self.spend(&query.stream, query.page_size, 0).await;
-        let _place = self.place().await;
+        self.pace.spend(&query.stream, query.page_size, 0).await;
+        let _place = self.pace.place().await;
         self.inner.list_fragments(query, observer).await
     }
 
@@ -139,8 +175,8 @@ impl<A: Archive> Archive for Limit<A> {
         sink: &mut dyn ClipSink,
         observer: &dyn CallObserver,
     ) -> Result<u64, ArchiveError> {
-        self.spend(&query.stream, query.fragments, query.fragments).await;
-        let _place = self.place().await;
+        self.pace.spend(&query.stream, query.fragments, query.fragments).await;
+        let _place = self.pace.place().await;
         self.inner.get_clip(query, sink, observer).await
     }
 }

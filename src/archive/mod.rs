@@ -23,7 +23,7 @@ use crate::model::{Attempt, Fragment, RequestBounds, StreamArn, StreamSelector, 
 
 pub use aws::{AwsArchive, AwsSettings, ConnectError};
 pub use error::{ArchiveError, FailureKind};
-pub use limit::LimitSettings;
+pub use limit::{LimitSettings, Pace};
 pub use retry::{RetrySettings, jitter};
 
 /// What DescribeStream and ListTagsForStream say of a stream.
@@ -135,11 +135,18 @@ pub trait Archive: Send + Sync {
     ) -> Result<u64, ArchiveError>;
 }
 
+/// An archive within its decorators.
+#[derive(Clone)]
+pub struct Assembled {
+    /// What requests go through.
+    pub archive: Arc<dyn Archive>,
+    /// When the next of them would be sent.
+    pub pace: Arc<Pace>,
+}
+
 /// Stacks the decorators around an archive.
-pub fn assemble(
-    inner: impl Archive + 'static,
-    limits: LimitSettings,
-    retries: RetrySettings,
-) -> Arc<dyn Archive> {
-    Arc::new(retry::Retry::new(limit::Limit::new(log::Log::new(inner), limits), retries))
+pub fn assemble(inner: impl Archive + 'static, limits: LimitSettings, retries: RetrySettings) -> Assembled {
+    let pace = Arc::new(Pace::new(limits));
+    let limit = limit::Limit::new(log::Log::new(inner), Arc::clone(&pace));
+    Assembled { archive: Arc::new(retry::Retry::new(limit, retries)), pace }
 }

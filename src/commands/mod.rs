@@ -4,6 +4,7 @@ mod emulator;
 mod error;
 mod job_file;
 mod run;
+mod session;
 mod signals;
 mod status;
 

@@ -8,19 +8,17 @@ use sha2::{Digest, Sha256};
 
 use super::error::CommandError;
 use super::job_file::JobFileText;
+use super::session::{self, Undertaking};
 use super::{complain, print, signals, stderr_color, stdout_color};
-use crate::archive::{self, AwsArchive, AwsSettings, LimitSettings, RetrySettings};
 use crate::cli::{GlobalArgs, RunArgs};
 use crate::clock::{Clock, SystemClock};
-use crate::emulator::{Camera, Emulator, EmulatorConfig};
+use crate::emulator::{Camera, EmulatorConfig};
+use crate::exit_code;
 use crate::job::{self, JobFile, Resolved};
-use crate::merge::Ffmpeg;
 use crate::model::report::RunReport;
 use crate::model::{Sha256Digest, TimeRange, UtcMillis};
-use crate::report::{self, OutputFormat, ProgressOptions};
-use crate::run::{self as runner, Asked, JobFileFacts, RunRequest};
-use crate::store::{StateLock, Store};
-use crate::{exit_code, fs};
+use crate::report::{self, OutputFormat};
+use crate::run::JobFileFacts;
 
 /// Where `--emulator` keeps everything, below the current folder.
 const DEMO_FOLDER: &str = "demo";
@@ -82,58 +80,14 @@ async fn prepare(args: &RunArgs, global: &GlobalArgs) -> Result<RunReport, Comma
         // Chunks are named by the rows of their state: another state's must not lie among them.
         read.file.work = read.file.state.with_extension("chunks");
     }
-    let ffmpeg = Ffmpeg::find()?;
-    let lock = StateLock::acquire(&read.file.state, &*clock)?;
-    let mut store = Store::open(&read.file.state, Arc::clone(&clock))?;
-    fs::create_dir_all(&read.file.work)?;
-    let work_lock = fs::lock_folder(&read.file.work)?
-        .ok_or_else(|| CommandError::WorkLocked { path: read.file.work.clone() })?;
-    let emulator = if args.emulator { Some(Emulator::start(demo_archive()).await?) } else { None };
-    let connected = AwsArchive::connect(&aws_settings(&read.file, emulator.as_ref())).await;
-    let archive = match connected.map_err(CommandError::from) {
-        Ok(archive) => archive,
-        Err(error) => {
-            let report = RunReport::refused(error.outcome(), error.told());
-            runner::record_refused(&mut store, Some(&read.facts), &report);
-            return Err(error);
-        }
-    };
-    let limits = &read.file.limits;
-    let archive = archive::assemble(
-        archive,
-        LimitSettings { requests_in_flight: limits.requests_in_flight, stream_budget: limits.stream_budget },
-        RetrySettings { attempts: limits.attempts },
-    );
-    let progress = report::progress(ProgressOptions {
-        mode: global.progress,
-        color: stderr_color(global),
-        quiet: global.quiet,
-        logs: global.verbose > 0,
-    });
-    let asked = read.asked.into_iter().map(|Resolved { spec, pending, .. }| Asked { spec, pending });
-    let report = runner::run(RunRequest {
-        asked: asked.collect(),
+    let undertaking = Undertaking {
+        file: read.file,
+        asked: read.asked,
         whole_file: args.only.is_empty(),
-        store,
-        state: read.file.state.clone(),
-        work: read.file.work.clone(),
-        archive,
-        requests_in_flight: limits.requests_in_flight,
-        attempts: limits.attempts,
-        merges: limits.merges,
-        ffmpeg,
-        clock,
-        events: progress.sink(),
-        cancel,
         job_file: Some(read.facts),
-    })
-    .await;
-    progress.finish();
-    if let Some(emulator) = emulator {
-        emulator.stop().await;
-    }
-    drop((work_lock, lock));
-    Ok(report)
+        demo: args.emulator.then(demo_archive),
+    };
+    session::carry_out(undertaking, clock, cancel, global).await
 }
 
 /// Reads and resolves the job file.
@@ -169,23 +123,6 @@ fn demo_folder(args: &RunArgs) -> Result<Option<PathBuf>, CommandError> {
     let folder = std::path::absolute(Path::new(DEMO_FOLDER))
         .map_err(|source| CommandError::Io { what: "find the current folder", source })?;
     Ok(Some(folder))
-}
-
-fn aws_settings(file: &JobFile, emulator: Option<&Emulator>) -> AwsSettings {
-    match emulator {
-        Some(emulator) => AwsSettings {
-            region: Some(EmulatorConfig::default().region),
-            profile: None,
-            endpoint_url: Some(emulator.endpoint()),
-            static_credentials: Some(("emulator".to_owned(), "emulator".to_owned())),
-        },
-        None => AwsSettings {
-            region: file.aws.region.clone(),
-            profile: file.aws.profile.clone(),
-            endpoint_url: file.aws.endpoint_url.clone(),
-            static_credentials: None,
-        },
-    }
 }
 
 /// The archive of `--emulator`: any stream at any time; `loading-dock` has a gap in the example's range.

@@ -13,6 +13,7 @@ mod paths;
 mod raw;
 mod reader;
 mod resolve;
+mod size;
 mod spec;
 pub mod template;
 pub mod time;

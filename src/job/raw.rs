@@ -9,6 +9,7 @@ use super::duration::Duration;
 use super::errors::{Context, Located, Place, Refusal};
 use super::paths;
 use super::reader::{Entry, Keys, Table, integer, not_yet, text, word, wrong_type};
+use super::size;
 use super::template::Template;
 use super::time::{TimeExpression, Zone};
 use crate::model::{Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, Timeline, TimestampKind};
@@ -17,12 +18,22 @@ use crate::model::{Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector
 const VERSION: u32 = 1;
 
 pub(super) static ROOT_KEYS: Keys =
-    Keys { known: &["version", "state", "work", "aws", "limits", "defaults", "job"], later: &["notify"] };
+    Keys { known: &["version", "state", "work", "aws", "limits", "notify", "defaults", "job"], later: &[] };
 pub(super) static AWS_KEYS: Keys = Keys { known: &["region", "profile", "endpoint_url"], later: &[] };
 pub(super) static LIMITS_KEYS: Keys = Keys {
-    known: &["requests_in_flight", "stream_budget", "attempts", "merges"],
-    later: &["bandwidth", "outage", "min_free", "max_bytes"],
+    known: &[
+        "requests_in_flight",
+        "stream_budget",
+        "bandwidth",
+        "attempts",
+        "outage",
+        "merges",
+        "min_free",
+        "max_bytes",
+    ],
+    later: &[],
 };
+pub(super) static NOTIFY_KEYS: Keys = Keys { known: &["command"], later: &[] };
 pub(super) static JOB_KEYS: Keys = Keys {
     known: &[
         "name",
@@ -53,6 +64,7 @@ static RANGE_KEYS: Keys = Keys { known: &["from", "to"], later: &[] };
 
 const STREAMS_ACCEPTED: &str = "a list of stream names or ARNs: [\"front-gate\", \"loading-dock\"]";
 const NAME_ACCEPTED: &str = "1 to 64 of a-z, A-Z, 0-9, '_', '.', '-', not only dots";
+const COMMAND_ACCEPTED: &str = "a program and its arguments, each in quotes: [\"./tell.sh\", \"nightly\"]";
 const RANGES_ACCEPTED: &str = "[{ from = …, to = … }, …]";
 
 /// The whole file.
@@ -62,6 +74,7 @@ pub(super) struct RawFile {
     pub(super) work: Entry<String>,
     pub(super) aws: RawAws,
     pub(super) limits: RawLimits,
+    pub(super) notify: Entry<Vec<String>>,
     pub(super) defaults: RawJob,
     pub(super) jobs: Vec<RawJob>,
 }
@@ -77,8 +90,12 @@ pub(super) struct RawAws {
 pub(super) struct RawLimits {
     pub(super) requests_in_flight: Entry<u32>,
     pub(super) stream_budget: Entry<f64>,
+    pub(super) bandwidth: Entry<u64>,
     pub(super) attempts: Entry<u32>,
+    pub(super) outage_ms: Entry<u64>,
     pub(super) merges: Entry<u32>,
+    pub(super) min_free: Entry<u64>,
+    pub(super) max_bytes: Entry<u64>,
 }
 
 /// One end of a range.
@@ -156,6 +173,7 @@ fn read_document<'t>(context: &Context<'t>, document: &DeTable<'t>) -> Option<Ra
         work: path(&root, "work"),
         aws: root.table("aws", &AWS_KEYS).map(|table| read_aws(&table)).unwrap_or_default(),
         limits: root.table("limits", &LIMITS_KEYS).map(|table| read_limits(&table)).unwrap_or_default(),
+        notify: root.table("notify", &NOTIFY_KEYS).map_or(Entry::Absent, |table| read_notify(&table)),
         defaults: read_defaults(&root),
         jobs: read_jobs(&root),
     })
@@ -208,9 +226,39 @@ fn read_limits(table: &Table<'_, '_>) -> RawLimits {
     RawLimits {
         requests_in_flight: table.read("requests_in_flight", |value| integer(value, 1..=64)),
         stream_budget: table.read("stream_budget", share),
+        bandwidth: table.parsed("bandwidth", size::RATE_ACCEPTED, size::parse_rate),
         attempts: table.read("attempts", |value| integer(value, 1..=u32::MAX)),
+        outage_ms: table
+            .parsed("outage", Duration::ACCEPTED, |text| Duration::parse(text).map(Duration::total_millis)),
         merges: table.read("merges", |value| integer(value, 1..=u32::MAX)),
+        min_free: table.parsed("min_free", size::ACCEPTED, size::parse),
+        max_bytes: table.parsed("max_bytes", size::ACCEPTED, size::parse),
     }
+}
+
+fn read_notify(table: &Table<'_, '_>) -> Entry<Vec<String>> {
+    let command = table.list("command", COMMAND_ACCEPTED, |table, place, value| {
+        let word =
+            text(value.get_ref()).map_err(|refusal| refusal.accepts(COMMAND_ACCEPTED)).and_then(|word| {
+                if word.contains('\0') {
+                    return Err(
+                        Refusal::new("a word of a command cannot hold a NUL").accepts(COMMAND_ACCEPTED)
+                    );
+                }
+                Ok(word.to_owned())
+            });
+        word.map_err(|refusal| table.report(&place, refusal)).ok()
+    });
+    if command.is_absent() {
+        let place = table.place_of_missing("command");
+        table.report(&place, Refusal::new("[notify] has no command").accepts(COMMAND_ACCEPTED));
+    }
+    if let Entry::Valid(words) = &command
+        && words.value.first().is_some_and(String::is_empty)
+    {
+        table.report(&words.place, Refusal::new("the command names no program").accepts(COMMAND_ACCEPTED));
+    }
+    command
 }
 
 /// A share: more than 0, at most 1.

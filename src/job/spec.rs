@@ -21,6 +21,8 @@ const DEFAULT_REQUESTS_IN_FLIGHT: u32 = 8;
 const DEFAULT_STREAM_BUDGET: f64 = 0.7;
 const DEFAULT_ATTEMPTS: u32 = 8;
 const DEFAULT_MERGES: u32 = 1;
+const DEFAULT_OUTAGE_MS: u64 = 30 * 60_000;
+const DEFAULT_MIN_FREE: u64 = 5_000_000_000;
 const DEFAULT_SETTLE_MS: u64 = 60_000;
 const RANGE_ACCEPTED: &str = "`from` and `to`, or `last`, or `ranges`";
 
@@ -35,6 +37,8 @@ pub struct JobFile {
     pub aws: AwsSettings,
     /// How much to do at once.
     pub limits: Limits,
+    /// What to run after every run: a program, absolute unless it is to be found in `PATH`, and its arguments.
+    pub notify: Option<Vec<String>>,
     /// The jobs, in the file's order.
     pub jobs: Vec<JobSpec>,
     /// The file's folder, which relative outputs are taken from.
@@ -63,8 +67,16 @@ pub struct Limits {
     pub stream_budget: f64,
     /// Attempts per chunk and run, at least 1.
     pub attempts: u32,
+    /// Bytes per second over the whole run; `None`: as many as there are.
+    pub bandwidth: Option<u64>,
+    /// Milliseconds to wait for a service that is away.
+    pub outage_ms: u64,
     /// Merges at a time, at least 1.
     pub merges: usize,
+    /// Bytes that stay free on every disk that is written to: fetching pauses below.
+    pub min_free: u64,
+    /// The most bytes that a run may plan to fetch; `None`: any number.
+    pub max_bytes: Option<u64>,
 }
 
 /// A `[[job]]` with the defaults applied.
@@ -151,6 +163,7 @@ pub(super) fn build(context: &Context<'_>, raw: RawFile, file: &Path, display: &
     JobFile {
         aws: aws(raw.aws),
         limits: limits(raw.limits),
+        notify: raw.notify.value().map(|words| notify(&folder, words)),
         jobs: jobs(context, raw.jobs, &raw.defaults),
         state,
         work,
@@ -173,8 +186,22 @@ fn limits(raw: RawLimits) -> Limits {
         requests_in_flight: count(raw.requests_in_flight, DEFAULT_REQUESTS_IN_FLIGHT) as usize,
         stream_budget: raw.stream_budget.value().unwrap_or(DEFAULT_STREAM_BUDGET),
         attempts: count(raw.attempts, DEFAULT_ATTEMPTS),
+        bandwidth: raw.bandwidth.value(),
+        outage_ms: raw.outage_ms.value().unwrap_or(DEFAULT_OUTAGE_MS),
         merges: count(raw.merges, DEFAULT_MERGES) as usize,
+        min_free: raw.min_free.value().unwrap_or(DEFAULT_MIN_FREE),
+        max_bytes: raw.max_bytes.value(),
     }
+}
+
+/// A program that is named by a path is taken from the job file's folder, as every path in the file.
+fn notify(folder: &Path, mut words: Vec<String>) -> Vec<String> {
+    if let Some(program) = words.first_mut()
+        && program.contains('/')
+    {
+        *program = paths::absolute(folder, program).to_string_lossy().into_owned();
+    }
+    words
 }
 
 fn jobs(context: &Context<'_>, raw: Vec<RawJob>, defaults: &RawJob) -> Vec<JobSpec> {

@@ -4,6 +4,15 @@ use super::export::{ExportId, ExportState};
 use super::stream::StreamSelector;
 use super::time::{TimeRange, UtcMillis};
 
+/// Why requests for a stream wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PauseReason {
+    /// The service says that the stream's quota is spent.
+    Throttled,
+    /// No request of the stream succeeds.
+    Away,
+}
+
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
 pub enum RunEvent {
@@ -72,6 +81,29 @@ pub enum RunEvent {
         /// Why.
         error: String,
     },
+    /// Requests for a stream wait: the service throttles it, or answers nothing.
+    StreamPaused {
+        /// The stream's name.
+        stream: String,
+        /// Why.
+        reason: PauseReason,
+        /// Milliseconds until it is tried again.
+        retry_ms: u64,
+    },
+    /// A paused stream answers again.
+    StreamResumed {
+        /// The stream's name.
+        stream: String,
+    },
+    /// Nothing more is fetched until merges have made room on the disk.
+    DiskLow {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that are to stay free, or that the next export needs.
+        needed: u64,
+    },
+    /// There is room on the disk again.
+    DiskFreed,
     /// All chunks are settled, the output is being written.
     MergeStarted {
         /// The export.

@@ -177,7 +177,11 @@ impl RunState {
                 self.retried += 1;
                 None
             }
-            RunEvent::BytesReceived { .. } => None,
+            RunEvent::BytesReceived { .. }
+            | RunEvent::StreamPaused { .. }
+            | RunEvent::StreamResumed { .. }
+            | RunEvent::DiskLow { .. }
+            | RunEvent::DiskFreed => None,
         }
     }
 

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Pace};
 use crate::clock::Clock;
 use crate::error::chain;
 use crate::exit_code;
@@ -60,6 +60,8 @@ pub struct RunRequest {
     pub work: PathBuf,
     /// The archive, with its decorators.
     pub archive: Arc<dyn Archive>,
+    /// When its next requests would be sent.
+    pub pace: Arc<Pace>,
     /// Requests at a time.
     pub requests_in_flight: usize,
     /// Attempts per chunk.

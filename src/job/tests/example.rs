@@ -1,12 +1,13 @@
 //! The example file: every key is in it, and right.
 
 use super::*;
-use crate::job::raw::{AWS_KEYS, JOB_KEYS, LIMITS_KEYS, ROOT_KEYS};
+use crate::job::raw::{AWS_KEYS, JOB_KEYS, LIMITS_KEYS, NOTIFY_KEYS, ROOT_KEYS};
 use crate::model::ExportSpec;
 
 const EXAMPLE: &str = include_str!("../../../jobs.example.toml");
 /// Keys whose default is that they are absent.
-const WITHOUT_DEFAULT: [&str; 6] = ["region", "profile", "endpoint_url", "case", "operator", "note"];
+const WITHOUT_DEFAULT: [&str; 8] =
+    ["region", "profile", "endpoint_url", "bandwidth", "max_bytes", "case", "operator", "note"];
 
 fn example(text: &str) -> (JobFile, Vec<ExportSpec>) {
     let source = JobSource { text, file: Path::new("/srv/jobs.example.toml"), display: "jobs.example.toml" };
@@ -22,12 +23,12 @@ fn commented_key(line: &str) -> Option<&str> {
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some(key)
 }
 
-/// Blocks of lines that are switched on together: commented jobs as a whole, other keys one by one.
+/// Blocks of lines that are switched on together: commented tables as a whole, other keys one by one.
 fn blocks(lines: &[&str]) -> Vec<std::ops::Range<usize>> {
     let mut blocks = Vec::new();
     let mut at = 0;
     while at < lines.len() {
-        let length = if lines[at] == "#[[job]]" {
+        let length = if lines[at].starts_with("#[") {
             lines[at..].iter().take_while(|line| line.starts_with('#')).count()
         } else {
             1
@@ -73,7 +74,7 @@ fn each_commented_key_of_the_example_says_its_default() {
         assert_eq!(same, !WITHOUT_DEFAULT.contains(&key), "{key}");
         tried += 1;
     }
-    assert_eq!(tried, 23, "the way in which keys are commented out has changed");
+    assert_eq!(tried, 27, "the way in which keys are commented out has changed");
 }
 
 #[test]
@@ -81,13 +82,21 @@ fn each_commented_job_of_the_example_is_right() {
     let lines: Vec<&str> = EXAMPLE.lines().collect();
     let names: Vec<String> = blocks(&lines)
         .into_iter()
-        .filter(|block| block.len() > 1)
+        .filter(|block| lines[block.start] == "#[[job]]")
         .map(|block| {
             let (_, specs) = example(&switched_on(&lines, &block));
             specs.last().expect("exports").job.clone()
         })
         .collect();
     assert_eq!(names, ["nightly", "latest", "incidents"]);
+}
+
+#[test]
+fn the_commented_notification_is_right() {
+    let lines: Vec<&str> = EXAMPLE.lines().collect();
+    let block = blocks(&lines).into_iter().find(|block| lines[block.start] == "#[notify]").expect("a block");
+    let (file, _) = example(&switched_on(&lines, &block));
+    assert_eq!(file.notify.as_deref(), Some(&["/srv/tell.sh".to_owned()][..]));
 }
 
 #[test]
@@ -100,7 +109,7 @@ fn every_key_stands_in_the_example() {
                 || line == format!("[[{key}]]")
         })
     };
-    for keys in [&ROOT_KEYS, &AWS_KEYS, &LIMITS_KEYS, &JOB_KEYS] {
+    for keys in [&ROOT_KEYS, &AWS_KEYS, &LIMITS_KEYS, &NOTIFY_KEYS, &JOB_KEYS] {
         for key in keys.known {
             assert!(has(key), "{key} is missing");
         }

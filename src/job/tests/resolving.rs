@@ -28,7 +28,19 @@ fn a_job_that_says_nothing_has_the_documented_defaults() {
     assert_eq!(file.state, PathBuf::from("/srv/cameras/.kvs-export/jobs/state.db"));
     assert_eq!(file.work, PathBuf::from("/srv/cameras/.kvs-export/jobs/chunks"));
     assert_eq!(file.aws, AwsSettings::default());
-    assert_eq!(file.limits, Limits { requests_in_flight: 8, stream_budget: 0.7, attempts: 8, merges: 1 });
+    assert_eq!(
+        file.limits,
+        Limits {
+            requests_in_flight: 8,
+            stream_budget: 0.7,
+            bandwidth: None,
+            attempts: 8,
+            outage_ms: 1_800_000,
+            merges: 1,
+            min_free: 5_000_000_000,
+            max_bytes: None,
+        }
+    );
     let resolved = file.resolve(utc(NOW), &[]).expect("resolves");
     assert_eq!(
         resolved,
@@ -78,6 +90,10 @@ endpoint_url = \"http://127.0.0.1:8700\"
 requests_in_flight = 0x4_0
 stream_budget = 1
 attempts = 1
+bandwidth = \"200 MB/s\"
+outage = \"90s\"
+min_free = \"0 B\"
+max_bytes = \"5 TB\"
 merges = 3
 [[job]]
 name = \"a\"
@@ -112,7 +128,19 @@ note = \"why\"
             endpoint_url: Some("http://127.0.0.1:8700".to_owned()),
         }
     );
-    assert_eq!(file.limits, Limits { requests_in_flight: 64, stream_budget: 1.0, attempts: 1, merges: 3 });
+    assert_eq!(
+        file.limits,
+        Limits {
+            requests_in_flight: 64,
+            stream_budget: 1.0,
+            bandwidth: Some(200_000_000),
+            attempts: 1,
+            outage_ms: 90_000,
+            merges: 3,
+            min_free: 0,
+            max_bytes: Some(5_000_000_000_000),
+        }
+    );
     let resolved = file.resolve(utc(NOW), &[]).expect("resolves");
     let spec = &resolved[0].spec;
     assert!(matches!(&spec.stream, StreamSelector::Arn(arn) if arn.region() == "us-west-2"));

@@ -1,0 +1,120 @@
+//! What the commands that speak to an archive have in common: the way to it, and a run from the lock to the report.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::error::CommandError;
+use super::stderr_color;
+use crate::archive::{self, Assembled, AwsArchive, AwsSettings, LimitSettings, RetrySettings};
+use crate::cli::GlobalArgs;
+use crate::clock::Clock;
+use crate::emulator::{Emulator, EmulatorConfig};
+use crate::fs;
+use crate::job::{JobFile, Resolved};
+use crate::merge::Ffmpeg;
+use crate::model::report::RunReport;
+use crate::report::{self, ProgressOptions};
+use crate::run::{self as runner, Asked, JobFileFacts, RunRequest};
+use crate::store::{StateLock, Store};
+
+/// What is to be carried out.
+pub(super) struct Undertaking {
+    /// Where state and chunks lie, how to reach AWS, how much to do at once.
+    pub(super) file: JobFile,
+    /// The exports that are asked for.
+    pub(super) asked: Vec<Resolved>,
+    /// Whether they are all that the file asks for.
+    pub(super) whole_file: bool,
+    /// The job file, where there is one.
+    pub(super) job_file: Option<JobFileFacts>,
+    /// The embedded archive to use in place of AWS.
+    pub(super) demo: Option<EmulatorConfig>,
+}
+
+/// Takes the locks, runs, and reports.
+pub(super) async fn carry_out(
+    undertaking: Undertaking,
+    clock: Arc<dyn Clock>,
+    cancel: watch::Receiver<bool>,
+    global: &GlobalArgs,
+) -> Result<RunReport, CommandError> {
+    let Undertaking { file, asked, whole_file, job_file, demo } = undertaking;
+    let ffmpeg = Ffmpeg::find()?;
+    let lock = StateLock::acquire(&file.state, &*clock)?;
+    let mut store = Store::open(&file.state, Arc::clone(&clock))?;
+    fs::create_dir_all(&file.work)?;
+    let work_lock =
+        fs::lock_folder(&file.work)?.ok_or_else(|| CommandError::WorkLocked { path: file.work.clone() })?;
+    let emulator = match demo {
+        Some(config) => Some(Emulator::start(config).await?),
+        None => None,
+    };
+    let Assembled { archive, pace } = match connect(&file, emulator.as_ref()).await {
+        Ok(assembled) => assembled,
+        Err(error) => {
+            let report = RunReport::refused(error.outcome(), error.told());
+            runner::record_refused(&mut store, job_file.as_ref(), &report);
+            return Err(error);
+        }
+    };
+    let progress = report::progress(ProgressOptions {
+        mode: global.progress,
+        color: stderr_color(global),
+        quiet: global.quiet,
+        logs: global.verbose > 0,
+    });
+    let limits = &file.limits;
+    let report = runner::run(RunRequest {
+        asked: asked.into_iter().map(|Resolved { spec, pending, .. }| Asked { spec, pending }).collect(),
+        whole_file,
+        store,
+        state: file.state.clone(),
+        work: file.work.clone(),
+        archive,
+        pace,
+        requests_in_flight: limits.requests_in_flight,
+        attempts: limits.attempts,
+        merges: limits.merges,
+        ffmpeg,
+        clock,
+        events: progress.sink(),
+        cancel,
+        job_file,
+    })
+    .await;
+    progress.finish();
+    if let Some(emulator) = emulator {
+        emulator.stop().await;
+    }
+    drop((work_lock, lock));
+    Ok(report)
+}
+
+/// The archive that a job file names, or the embedded one, within its decorators.
+pub(super) async fn connect(file: &JobFile, emulator: Option<&Emulator>) -> Result<Assembled, CommandError> {
+    let archive = AwsArchive::connect(&aws_settings(file, emulator)).await?;
+    let limits = &file.limits;
+    Ok(archive::assemble(
+        archive,
+        LimitSettings { requests_in_flight: limits.requests_in_flight, stream_budget: limits.stream_budget },
+        RetrySettings { attempts: limits.attempts },
+    ))
+}
+
+fn aws_settings(file: &JobFile, emulator: Option<&Emulator>) -> AwsSettings {
+    match emulator {
+        Some(emulator) => AwsSettings {
+            region: Some(EmulatorConfig::default().region),
+            profile: None,
+            endpoint_url: Some(emulator.endpoint()),
+            static_credentials: Some(("emulator".to_owned(), "emulator".to_owned())),
+        },
+        None => AwsSettings {
+            region: file.aws.region.clone(),
+            profile: file.aws.profile.clone(),
+            endpoint_url: file.aws.endpoint_url.clone(),
+            static_credentials: None,
+        },
+    }
+}
