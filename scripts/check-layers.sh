@@ -21,7 +21,7 @@ store: model clock error fs
 archive: model clock error
 merge: model media clock error fs
 evidence: model media clock error fs
-emulator: model clock error fs
+emulator: model job clock error fs
 run: model plan store archive merge evidence media clock error exit_code fs
 report: model error
 '

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::emulator::{Disturbance, disturbance_help};
 use crate::logging::LogFormat;
 use crate::model::StreamSelector;
 use crate::report::{OutputFormat, ProgressMode};
@@ -111,6 +112,7 @@ pub struct StatusArgs {
 #[command(after_help = "\
 Example:
   kvs-export emulator --stream front-gate --stream yard=night.mp4
+  kvs-export emulator --fault throttle:api=GetClip,every=5 --fault away:from=30s,for=2m
   aws kinesisvideo list-streams --endpoint-url http://127.0.0.1:8700")]
 pub struct EmulatorArgs {
     /// The port on the loopback interface; 0 takes a free one
@@ -119,6 +121,13 @@ pub struct EmulatorArgs {
     /// A stream of test pictures, or of a video; may be repeated
     #[arg(long = "stream", value_name = "NAME[=VIDEO]", value_parser = stream_source)]
     pub streams: Vec<StreamSource>,
+    /// Something that goes wrong, such as `throttle:api=GetClip,every=5`; may be repeated
+    #[arg(long = "fault", value_name = "NAME[:KEY=VALUE,…]", value_parser = disturbance,
+        long_help = disturbance_help())]
+    pub faults: Vec<Disturbance>,
+    /// Which requests a rate of faults befalls, and in which order listings come
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// A stream of the embedded archive.
@@ -128,6 +137,14 @@ pub struct StreamSource {
     pub name: String,
     /// The video that it shows again and again; test pictures without one.
     pub video: Option<PathBuf>,
+}
+
+fn disturbance(text: &str) -> Result<Disturbance, String> {
+    Disturbance::parse(text).map_err(|refusal| {
+        let accepted = refusal.accepted.map(|form| format!("; accepted: {form}")).unwrap_or_default();
+        let meant = refusal.suggestion.map(|word| format!("; did you mean {word:?}?")).unwrap_or_default();
+        format!("{}{accepted}{meant}", refusal.message)
+    })
 }
 
 fn stream_source(text: &str) -> Result<StreamSource, String> {
@@ -190,6 +207,8 @@ mod tests {
             "kvs-export emulator --stream a/b",
             "kvs-export emulator --stream yard=",
             "kvs-export emulator --port 70000",
+            "kvs-export emulator --fault trottle",
+            "kvs-export emulator --fault slow",
         ] {
             assert_eq!(parse(arguments).expect_err(arguments).exit_code(), 2, "{arguments}");
         }

@@ -28,10 +28,20 @@ async fn serve(args: &EmulatorArgs, global: &GlobalArgs) -> Result<u8, CommandEr
             None => source.name.clone(),
         })
         .collect();
-    let emulator = Emulator::start(EmulatorConfig::from_arguments(args.port, &streams)?).await?;
+    let config = EmulatorConfig { seed: args.seed, ..EmulatorConfig::from_arguments(args.port, &streams)? };
+    let emulator = Emulator::start(config.disturbed(args.faults.iter().cloned())).await?;
     let code = print(&format!("{}\n", emulator.endpoint()), exit_code::DONE, stderr_color(global));
     // The sender lives as long as the signal tasks do.
     drop(cancel.wait_for(|stop| *stop).await);
+    let tally = emulator.tally();
+    tracing::info!(
+        requests = tally.requests,
+        refused = tally.refused,
+        over_quota = tally.over_quota,
+        faulty = tally.faulty,
+        connections_closed = tally.connections_closed,
+        "served"
+    );
     emulator.stop().await;
     Ok(code)
 }

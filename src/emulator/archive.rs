@@ -45,12 +45,15 @@ pub struct Selector {
 pub(super) struct Archive<'a> {
     pub(super) camera: &'a Camera,
     pub(super) now: UtcMillis,
+    /// Where retention has got to ahead of its time, if it has.
+    pub(super) head: Option<UtcMillis>,
 }
 
 impl Archive<'_> {
     /// The oldest instant of ingestion whose media is still there.
     fn head(&self) -> UtcMillis {
-        self.now - i64::from(self.camera.retention_hours) * 3_600_000
+        let due = self.now - i64::from(self.camera.retention_hours) * 3_600_000;
+        self.head.map_or(due, |head| head.max(due))
     }
 
     /// What a fragment must meet to be there and in `selector`; `None`: nothing can.
@@ -218,7 +221,7 @@ mod tests {
     }
 
     fn archive(camera: &Camera) -> Archive<'_> {
-        Archive { camera, now: START + 100 * 3_600_000 }
+        Archive { camera, now: START + 100 * 3_600_000, head: None }
     }
 
     fn producers(fragments: &[ScriptedFragment]) -> Vec<i64> {
@@ -273,7 +276,7 @@ mod tests {
     fn ranges_that_the_service_refuses_are_refused() {
         let camera = camera(Recording::at(START).fragments(3, 2_000)).retention_hours(100);
         let at = |now, selector| {
-            let archive = Archive { camera: &camera, now: START + now };
+            let archive = Archive { camera: &camera, now: START + now, head: None };
             archive.clip(selector, ClipLimits::default()).err().map(|refusal| refusal.message)
         };
         let says = |message: Option<String>, words: &str| {
@@ -296,7 +299,7 @@ mod tests {
     fn fragments_come_when_received_and_go_with_retention() {
         let camera = camera(Recording::at(START).fragments(3, 2_000)).retention_hours(1);
         let listed = |now| {
-            let archive = Archive { camera: &camera, now: START + now };
+            let archive = Archive { camera: &camera, now: START + now, head: None };
             producers(&archive.listed(None))
         };
         assert_eq!(listed(3_999), [0]);
@@ -305,10 +308,10 @@ mod tests {
         assert_eq!(listed(3_600_001), [2_000, 4_000]);
         assert_eq!(listed(3_604_001), Vec::<i64>::new());
         let none_kept = camera.clone().retention_hours(0);
-        let archive = Archive { camera: &none_kept, now: START + 10_000 };
+        let archive = Archive { camera: &none_kept, now: START + 10_000, head: None };
         assert!(archive.listed(None).is_empty());
         let refusal = archive.clip(select(TimestampKind::Producer, 0, 9), ClipLimits::default());
-        assert_eq!(refusal.err().map(|refusal| refusal.code), Some("NoDataRetentionException"));
+        assert_eq!(refusal.err().map(|refusal| refusal.code), Some("NoDataRetentionException".into()));
     }
 
     #[test]

@@ -16,6 +16,9 @@ use super::service::Service;
 /// The largest piece handed over at once.
 const PIECE: usize = 64 * 1024;
 
+/// At least so many pieces are handed over in a second of a slow body.
+const PIECES_PER_SECOND: u64 = 10;
+
 /// Time for what was handed over to leave before a connection is broken.
 const FLUSH: Duration = Duration::from_millis(20);
 
@@ -24,6 +27,8 @@ const FLUSH: Duration = Duration::from_millis(20);
 pub(super) enum Break {
     Close,
     Reset,
+    /// Nothing comes any more, until the client hangs up.
+    Stall,
 }
 
 /// A body to be sent.
@@ -36,6 +41,8 @@ pub(super) struct Sending {
     pub(super) is_media: bool,
     /// After how many bytes it breaks off.
     pub(super) broken: Option<(u64, Break)>,
+    /// Bytes a second; `None`: as fast as they are read.
+    pub(super) pace: Option<u64>,
     /// Tells the connection to reset itself.
     pub(super) reset: Arc<Notify>,
 }
@@ -62,12 +69,18 @@ impl Sending {
 impl Progress {
     async fn advance(mut self) -> Option<(io::Result<Bytes>, Self)> {
         let mut most = PIECE as u64;
+        if let Some(pace) = self.sending.pace {
+            // A slow body comes in small pieces, not in large ones with long pauses.
+            most = most.min((pace / PIECES_PER_SECOND).max(1));
+        }
         if let Some((after, how)) = self.sending.broken {
             most = most.min(after.saturating_sub(self.sent));
             if most == 0 {
                 sleep(FLUSH).await;
                 if how == Break::Reset {
                     self.sending.reset.notify_one();
+                }
+                if how != Break::Close {
                     std::future::pending::<()>().await;
                 }
                 return Some((Err(io::Error::other("body cut on order")), self));
@@ -76,7 +89,7 @@ impl Progress {
         if self.current.is_empty() {
             self.current = self.sending.pieces.next()?;
         }
-        if let Some(pace) = self.sending.service.config.bytes_per_second {
+        if let Some(pace) = self.sending.pace {
             sleep_until(self.started + Duration::from_secs_f64(self.sent as f64 / pace.max(1) as f64)).await;
         }
         let length = self.current.len().min(usize::try_from(most).unwrap_or(PIECE));

@@ -12,10 +12,12 @@ use super::api::Api;
 use super::archive::ClipLimits;
 use super::camera::{Camera, VideoSource};
 use super::clip::{InnerTiming, MoviePosition};
+use super::disturbance::Disturbance;
 use super::error::EmulatorError;
 use super::fault::FaultRule;
 use super::media;
-use super::points::PointBudgets;
+use super::points::{PointBudgets, SecondClient};
+use super::refusal::ErrorStyle;
 use super::script::{Script, ScriptedFragment};
 
 /// Something to do when so many bytes of media were sent.
@@ -46,22 +48,30 @@ pub struct EmulatorConfig {
     pub cameras: Vec<Camera>,
     /// Whether every other name is a steady camera too.
     pub any_stream: bool,
-    /// What the service takes for now.
+    /// What the archive takes for now: what is there, and what retention has taken. Windows of faults are on it.
     pub clock: Arc<dyn Clock>,
+    /// How far the clock that dates answers and judges the dates of signatures is ahead of this machine's.
+    ///
+    /// It is not [`Self::clock`]: the clients' clocks cannot be set.
+    pub clock_offset_ms: i64,
     /// Time before each answer of the data plane.
     pub latency: Duration,
     /// Pace of each connection's bodies; `None`: as fast as they are read.
     pub bytes_per_second: Option<u64>,
     /// Quotas of each stream; `None`: no limits.
     pub points: Option<PointBudgets>,
+    /// Others who spend the same streams' points.
+    pub second_clients: Vec<SecondClient>,
     /// Where a clip stops.
     pub clip_limits: ClipLimits,
     /// What the times inside clips do between fragments.
     pub inner_timing: InnerTiming,
     /// Where clips have their movie box.
     pub movie: MoviePosition,
-    /// Decides in which order listings come.
+    /// Decides in which order listings come, and which requests a rate of faults befalls.
     pub seed: u64,
+    /// How errors are written.
+    pub error_style: ErrorStyle,
     /// What goes wrong.
     pub faults: Vec<FaultRule>,
     /// Calls on streams (`*`: on any) that the caller has no permission for.
@@ -79,13 +89,16 @@ impl Default for EmulatorConfig {
             cameras: Vec::new(),
             any_stream: false,
             clock: Arc::new(SystemClock),
+            clock_offset_ms: 0,
             latency: Duration::ZERO,
             bytes_per_second: None,
             points: Some(PointBudgets::default()),
+            second_clients: Vec::new(),
             clip_limits: ClipLimits::default(),
             inner_timing: InnerTiming::default(),
             movie: MoviePosition::default(),
             seed: 0,
+            error_style: ErrorStyle::default(),
             faults: Vec::new(),
             denied: Vec::new(),
             on_bytes: None,
@@ -116,6 +129,19 @@ impl EmulatorConfig {
         };
         let cameras: Vec<Camera> = arguments.iter().map(camera).collect::<Result<_, _>>()?;
         Ok(Self { port, any_stream: cameras.is_empty(), cameras, ..Self::default() })
+    }
+
+    /// Adds what the command line orders.
+    #[must_use]
+    pub fn disturbed(mut self, by: impl IntoIterator<Item = Disturbance>) -> Self {
+        for disturbance in by {
+            match disturbance {
+                Disturbance::Fault(rule) => self.faults.push(rule),
+                Disturbance::SecondClient(client) => self.second_clients.push(client),
+                Disturbance::ClockOffset(ms) => self.clock_offset_ms = ms,
+            }
+        }
+        self
     }
 
     /// Encodes what is to be shown and checks that every camera's script can be served with it.

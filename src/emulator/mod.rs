@@ -7,7 +7,7 @@
 //! From the camera to the wire: [`Camera`]s follow a [`Script`] that yields [`ScriptedFragment`]s; `archive`
 //! selects among them as the service would; `clip` and `boxes` make MP4s whose every frame carries a mark
 //! ([`FRAME_MARK_UUID`]); `service` answers the calls and `server` speaks HTTP. A [`FaultRule`] makes
-//! requests go wrong, a [`RequestRecord`] tells what was asked.
+//! requests go wrong, a [`Disturbance`] reads one from the command line, a [`RequestRecord`] tells what was asked.
 
 mod api;
 mod archive;
@@ -16,6 +16,8 @@ mod boxes;
 mod camera;
 mod clip;
 mod config;
+mod disturbance;
+mod endpoints;
 mod error;
 mod fault;
 mod hash;
@@ -27,6 +29,7 @@ mod refusal;
 mod script;
 mod server;
 mod service;
+mod signature;
 #[cfg(test)]
 mod tests;
 mod video;
@@ -43,12 +46,14 @@ pub use archive::{ClipLimits, Selector};
 pub use camera::{Camera, VideoSource};
 pub use clip::{InnerTiming, MoviePosition};
 pub use config::{ByteTrigger, EmulatorConfig};
+pub use disturbance::{Disturbance, disturbance_help};
 pub use error::EmulatorError;
-pub use fault::{Fault, FaultRule, When};
-pub use log::RequestRecord;
+pub use fault::{Fault, FaultRule, When, Window};
+pub use log::{RequestRecord, Tally};
 pub use media::FRAME_MARK_UUID;
-pub use points::PointBudgets;
+pub use points::{PointBudgets, SecondClient, SecondClientTally};
 pub use recording::Recording;
+pub use refusal::ErrorStyle;
 pub use script::{FragmentSizes, Grid, Script, ScriptedFragment};
 pub use video::{TestPictures, Video};
 
@@ -84,6 +89,16 @@ impl Emulator {
     /// The requests so far, in order of arrival.
     pub fn log(&self) -> Vec<RequestRecord> {
         self.service.log.snapshot()
+    }
+
+    /// What became of the requests so far.
+    pub fn tally(&self) -> Tally {
+        self.service.log.tally()
+    }
+
+    /// What the second clients of a stream got so far.
+    pub fn second_client_tally(&self, stream: &str) -> SecondClientTally {
+        self.service.second_client_tally(stream)
     }
 
     /// Bytes of clips handed to sockets so far.

@@ -1,16 +1,46 @@
 //! Errors as the service answers them.
 
+use std::borrow::Cow;
+
+/// How errors are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ErrorStyle {
+    /// As they are seen on the wire: header `x-amzn-ErrorType`, member `Message`.
+    #[default]
+    Wire,
+    /// As the documentation and the model have them: header `x-amz-ErrorType`, member `message`.
+    Documented,
+}
+
+impl ErrorStyle {
+    /// The header that names the error.
+    pub(super) const fn header(self) -> &'static str {
+        match self {
+            Self::Wire => "x-amzn-errortype",
+            Self::Documented => "x-amz-errortype",
+        }
+    }
+
+    /// The member of the body that holds the words.
+    pub(super) const fn member(self) -> &'static str {
+        match self {
+            Self::Wire => "Message",
+            Self::Documented => "message",
+        }
+    }
+}
+
 /// An error answer: status, code of the `x-amzn-ErrorType` header, and message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: u16,
-    pub(super) code: &'static str,
+    pub(super) code: Cow<'static, str>,
     pub(super) message: String,
 }
 
 impl Refusal {
-    fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+    pub(super) fn new(status: u16, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { status, code: code.into(), message: message.into() }
     }
 
     pub(super) fn invalid_argument(message: &str) -> Self {

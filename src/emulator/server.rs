@@ -21,10 +21,14 @@ use super::fault::Fault;
 use super::log::{Entry, RequestRecord};
 use super::refusal::Refusal;
 use super::service::{Content, Service};
-use super::wire::{RawRequest, signing_region};
+use super::signature::{Signature, format_instant};
+use super::wire::RawRequest;
 
 /// Behind the code in `x-amzn-ErrorType`: clients cut it off at the colon.
 const ERROR_TYPE_SUFFIX: &str = ":http://internal.amazon.com/coral/com.amazonaws.kinesisvideo.v20170930/";
+
+/// Dates as the header `Date` has them.
+const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 
 /// Accepts connections until `stopped` is told or dropped; then none is left.
 pub(super) async fn serve(listener: TcpListener, service: Arc<Service>, mut stopped: oneshot::Receiver<()>) {
@@ -32,13 +36,18 @@ pub(super) async fn serve(listener: TcpListener, service: Arc<Service>, mut stop
         .route("/{operation}", post(control_plane))
         .route("/data/{token}/{operation}", post(data_plane))
         .fallback(unknown)
-        .with_state(service);
+        .with_state(Arc::clone(&service));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             _ = &mut stopped => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if service.faults.is_away(service.elapsed()) => {
+                    service.log.connection_closed();
+                    // With this option closing answers with a reset.
+                    drop(stream.set_zero_linger());
+                }
                 Ok((stream, _)) => drop(connections.spawn(converse(stream, router.clone()))),
                 // Out of file descriptors, say: it passes when connections end.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -77,7 +86,7 @@ async fn control_plane(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    Exchange { service, reset, token: None, operation }.answer(&headers, &body).await
+    Exchange { service, reset, token: None, operation }.respond(&headers, &body).await
 }
 
 async fn data_plane(
@@ -87,11 +96,26 @@ async fn data_plane(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    Exchange { service, reset, token: Some(token), operation }.answer(&headers, &body).await
+    Exchange { service, reset, token: Some(token), operation }.respond(&headers, &body).await
 }
 
 async fn unknown(State(service): State<Arc<Service>>) -> Response<Body> {
     refused(&service, None, &service.request_id(), &Refusal::unknown_operation())
+}
+
+/// Whether a fault leaves a request without even the head of an answer.
+fn leaves_unanswered(fault: &Fault) -> bool {
+    matches!(fault, Fault::Away | Fault::ResetConnection { after: None } | Fault::Stall { after: None })
+}
+
+/// A call that was read.
+struct Call<'a> {
+    api: Api,
+    stream: &'a str,
+    /// Fingerprint of the credentials it was signed with.
+    credentials: u64,
+    request: &'a RawRequest,
+    entry: Entry,
 }
 
 /// One request on its way to an answer.
@@ -104,6 +128,14 @@ struct Exchange {
 }
 
 impl Exchange {
+    /// The answer, dated by the service's clock.
+    async fn respond(self, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
+        let service = Arc::clone(&self.service);
+        let mut response = self.answer(headers, body).await;
+        put_header(&mut response, "date", &format_instant(service.service_time(), HTTP_DATE));
+        response
+    }
+
     async fn answer(self, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
         let service = &*self.service;
         let request_id = service.request_id();
@@ -112,17 +144,19 @@ impl Exchange {
         let Some(api) = api else {
             return refused(service, None, &request_id, &Refusal::unknown_operation());
         };
-        let region = signing_region(headers);
-        let request = region.clone().and_then(|_| RawRequest::parse(body));
+        let signature = Signature::of(headers);
+        let signed = signature.clone().and_then(|of| of.check_date(service.service_time()));
+        let request = signed.and_then(|()| RawRequest::parse(body));
         let stream = request.as_ref().map_err(Refusal::clone).and_then(|of| Service::stream_name(of, api));
         let entry = service.log.open(RequestRecord {
             at: service.config.clock.now(),
             api,
             stream: stream.clone().unwrap_or_default(),
-            region: region.ok(),
+            region: signature.as_ref().ok().map(|of| of.region.clone()),
             request_id: request_id.clone(),
             status: None,
             error: None,
+            faults: Vec::new(),
             selector: None,
             max_results: None,
             continued: request.as_ref().is_ok_and(|of| of.next_token.is_some()),
@@ -141,50 +175,81 @@ impl Exchange {
                 return refused(service, Some(entry), &request_id, &refusal);
             }
         };
-        let faults = service.faults.befall(api, &stream);
-        if faults.contains(&(Fault::ResetConnection { after: None })) {
-            self.reset.notify_one();
+        let faults = service.faults.befall(api, &stream, service.elapsed());
+        if let Some(fault) = faults.iter().find(|fault| leaves_unanswered(fault)) {
+            service.log.befell(entry, fault);
+            if !matches!(fault, Fault::Stall { .. }) {
+                self.reset.notify_one();
+            }
             std::future::pending::<()>().await;
         }
-        let content = self.carry_out(api, &stream, &request, &faults, entry);
+        let credentials = signature.map_or(0, |of| of.credentials);
+        let call = Call { api, stream: &stream, credentials, request: &request, entry };
+        let content = self.carry_out(&call, &faults);
         match content {
             Ok(content) => self.deliver(content, &faults, entry, &request_id),
             Err(refusal) => refused(service, Some(entry), &request_id, &refusal),
         }
     }
 
-    fn carry_out(
-        &self,
-        api: Api,
-        stream: &str,
-        request: &RawRequest,
-        faults: &[Fault],
-        entry: Entry,
-    ) -> Result<Content, Refusal> {
+    fn carry_out(&self, call: &Call<'_>, faults: &[Fault]) -> Result<Content, Refusal> {
+        let service = &*self.service;
+        service.check_credentials(call.credentials)?;
         for fault in faults {
-            match fault {
-                Fault::Throttle => return Err(Refusal::client_limit_exceeded()),
-                Fault::InternalFailure => return Err(Refusal::internal_failure()),
-                Fault::ServiceUnavailable => return Err(Refusal::service_unavailable()),
-                Fault::AccessDenied => return Err(self.service.access_denied(api, stream)),
-                Fault::ExpiredToken => return Err(Refusal::expired_token()),
-                Fault::NoFragments => return Err(Refusal::no_fragments()),
-                Fault::UnsupportedMedia => return Err(Refusal::unsupported_media()),
-                Fault::Garbage => return Ok(Content::Raw(Bytes::from_static(&[0x5A; 4096]))),
-                Fault::EmptyBody => return Ok(Content::Raw(Bytes::new())),
-                Fault::ShortClip { .. }
-                | Fault::CutBody { .. }
-                | Fault::ResetConnection { .. }
-                | Fault::RefuseFragment(_)
-                | Fault::UnknownCodec
-                | Fault::ListLate { .. } => {}
+            if let Some(answer) = self.suffer(call, fault) {
+                service.log.befell(call.entry, fault);
+                return answer;
             }
         }
-        self.service.check_permission(api, stream)?;
-        if api.is_data_plane() {
-            self.service.check_endpoint(self.token.as_deref(), api, stream)?;
+        service.check_permission(call.api, call.stream)?;
+        if call.api.is_data_plane() {
+            service.check_endpoint(self.token.as_deref(), call.api, call.stream)?;
         }
-        self.service.answer(api, stream, request, faults, entry)
+        service.answer(call.api, call.stream, call.request, faults, call.entry)
+    }
+
+    /// The answer that a fault puts in the place of the service's own.
+    fn suffer(&self, call: &Call<'_>, fault: &Fault) -> Option<Result<Content, Refusal>> {
+        let service = &*self.service;
+        match fault {
+            Fault::Throttle => Some(Err(Refusal::client_limit_exceeded())),
+            Fault::InternalFailure => Some(Err(Refusal::internal_failure())),
+            Fault::ServiceUnavailable => Some(Err(Refusal::service_unavailable())),
+            Fault::AccessDenied => Some(Err(service.access_denied(call.api, call.stream))),
+            Fault::Refuse { status, code, message } => {
+                Some(Err(Refusal::new(*status, code.clone(), message.clone())))
+            }
+            Fault::ExpiredToken => Some(Err(Refusal::expired_token())),
+            Fault::ExpireCredentials => {
+                service.expire_credentials(call.credentials);
+                Some(Err(Refusal::expired_token()))
+            }
+            Fault::NoFragments => Some(Err(Refusal::no_fragments())),
+            Fault::UnsupportedMedia => Some(Err(Refusal::unsupported_media())),
+            Fault::Garbage => Some(Ok(Content::Raw(Bytes::from_static(&[0x5A; 4096])))),
+            Fault::EmptyBody => Some(Ok(Content::Raw(Bytes::new()))),
+            // These change what the service knows; its own answer shows it.
+            Fault::ExpireEndpoint => {
+                service.expire_endpoint(self.token.as_deref());
+                service.log.befell(call.entry, fault);
+                None
+            }
+            Fault::RetentionPasses { head } => {
+                service.move_head(call.stream, *head);
+                service.log.befell(call.entry, fault);
+                None
+            }
+            // These spoil an answer on its way, or were dealt with before.
+            Fault::ShortClip { .. }
+            | Fault::CutBody { .. }
+            | Fault::ResetConnection { .. }
+            | Fault::Stall { .. }
+            | Fault::Slow { .. }
+            | Fault::Away
+            | Fault::RefuseFragment(_)
+            | Fault::UnknownCodec
+            | Fault::ListLate { .. } => None,
+        }
     }
 
     fn deliver(&self, content: Content, faults: &[Fault], entry: Entry, request_id: &str) -> Response<Body> {
@@ -201,14 +266,30 @@ impl Exchange {
             }
             Content::Clip(clip) => ("video/mp4", clip.size(), Box::new(clip)),
         };
-        let broken = faults.iter().find_map(|fault| match fault {
-            Fault::CutBody { after } => Some((*after, Break::Close)),
-            Fault::ResetConnection { after: Some(after) } => Some((*after, Break::Reset)),
-            _ => None,
-        });
+        let (mut broken, mut pace) = (None, self.service.config.bytes_per_second);
+        for fault in faults {
+            let how = match fault {
+                Fault::CutBody { after } => (*after, Break::Close),
+                Fault::ResetConnection { after: Some(after) } => (*after, Break::Reset),
+                Fault::Stall { after: Some(after) } => (*after, Break::Stall),
+                Fault::Slow { bytes_per_second } => {
+                    pace = Some(pace.map_or(*bytes_per_second, |pace| pace.min(*bytes_per_second)));
+                    self.service.log.befell(entry, fault);
+                    continue;
+                }
+                Fault::UnknownCodec if is_media => {
+                    self.service.log.befell(entry, fault);
+                    continue;
+                }
+                _ => continue,
+            };
+            if broken.is_none() && how.0 < size {
+                broken = Some(how);
+                self.service.log.befell(entry, fault);
+            }
+        }
         let (service, reset) = (Arc::clone(&self.service), Arc::clone(&self.reset));
-        let broken = broken.filter(|(after, _)| *after < size);
-        let body = Sending { service, entry, size, pieces, is_media, broken, reset }.into_body();
+        let body = Sending { service, entry, size, pieces, is_media, broken, pace, reset }.into_body();
         let mut response = Response::new(body);
         put_header(&mut response, "content-type", content_type);
         put_header(&mut response, "content-length", &size.to_string());
@@ -234,11 +315,12 @@ fn put_header(response: &mut Response<Body>, name: &'static str, value: &str) {
 
 /// An error answer, as the service makes it.
 fn refused(service: &Service, entry: Option<Entry>, request_id: &str, refusal: &Refusal) -> Response<Body> {
-    let body = serde_json::json!({ "Message": refusal.message }).to_string();
+    let style = service.config.error_style;
+    let body = serde_json::json!({ style.member(): refusal.message }).to_string();
     if let Some(entry) = entry {
         service.log.update(entry, |record| {
             record.status = Some(refusal.status);
-            record.error = Some(refusal.code.to_owned());
+            record.error = Some(refusal.code.clone().into_owned());
             record.bytes_sent = body.len() as u64;
             record.completed = true;
         });
@@ -247,7 +329,7 @@ fn refused(service: &Service, entry: Option<Entry>, request_id: &str, refusal: &
     *response.status_mut() =
         StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     put_header(&mut response, "content-type", "application/json");
-    put_header(&mut response, "x-amzn-errortype", &format!("{}{ERROR_TYPE_SUFFIX}", refusal.code));
+    put_header(&mut response, style.header(), &format!("{}{ERROR_TYPE_SUFFIX}", refusal.code));
     put_header(&mut response, "x-amzn-requestid", request_id);
     response
 }

@@ -1,25 +1,28 @@
 //! Answers calls: everything between a request that was read and an answer that can be sent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use crate::model::{StreamArn, StreamSelector};
+use crate::clock::{Clock, SystemClock};
+use crate::model::{StreamArn, StreamSelector, UtcMillis};
 
 use super::api::{Api, ENDPOINT_NAMES};
 use super::archive::{Archive, PageToken, listing_fingerprint, page};
 use super::camera::Camera;
 use super::clip::{Clip, ClipForm};
 use super::config::EmulatorConfig;
+use super::endpoints::Endpoints;
 use super::error::EmulatorError;
 use super::fault::{Fault, Faults};
 use super::hash;
 use super::log::{Entry, Log};
-use super::points::{Cost, Points};
+use super::points::{Cost, Points, SecondClientTally};
 use super::refusal::Refusal;
 use super::wire::{RawRequest, timestamp};
 
@@ -28,13 +31,6 @@ const LIST_FRAGMENTS_RESULTS: (u32, u32) = (1_000, 100);
 
 /// The most results of a page of `ListStreams`, also their number where the request does not say.
 const LIST_STREAMS_RESULTS: u32 = 10_000;
-
-/// An endpoint that was given out: one API of one stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct DataEndpoint {
-    stream: String,
-    api_name: &'static str,
-}
 
 /// What goes into an answer with status 200.
 pub(super) enum Content {
@@ -54,7 +50,13 @@ pub(super) struct Service {
     points: Mutex<Points>,
     pub(super) faults: Faults,
     pub(super) log: Log,
-    endpoints: Mutex<HashMap<String, DataEndpoint>>,
+    endpoints: Mutex<Endpoints>,
+    /// Fingerprints of the credentials that are refused.
+    expired_credentials: Mutex<HashSet<u64>>,
+    /// Where retention has got to ahead of its time, by stream.
+    heads: Mutex<HashMap<String, UtcMillis>>,
+    /// On the configuration's clock.
+    started: UtcMillis,
     requests: AtomicU64,
     media_bytes: AtomicU64,
     triggered: AtomicBool,
@@ -71,10 +73,13 @@ impl Service {
         Self {
             endpoint,
             cameras,
-            points: Mutex::new(Points::new(config.points)),
-            faults: Faults::new(config.faults.clone()),
+            points: Mutex::new(Points::new(config.points, config.second_clients.clone())),
+            faults: Faults::new(config.faults.clone(), config.seed),
             log: Log::default(),
             endpoints: Mutex::default(),
+            expired_credentials: Mutex::default(),
+            heads: Mutex::default(),
+            started: config.clock.now(),
             requests: AtomicU64::new(0),
             media_bytes: AtomicU64::new(0),
             triggered: AtomicBool::new(false),
@@ -84,6 +89,21 @@ impl Service {
 
     pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The service's own time, which dates answers and judges signatures.
+    pub(super) fn service_time(&self) -> UtcMillis {
+        SystemClock.now() + self.config.clock_offset_ms
+    }
+
+    /// Time since the start, for the windows of faults.
+    pub(super) fn elapsed(&self) -> Duration {
+        let ms = self.config.clock.now() - self.started;
+        Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+    }
+
+    pub(super) fn second_client_tally(&self, stream: &str) -> SecondClientTally {
+        locked(&self.points).second_client_tally(stream, Instant::now())
     }
 
     pub(super) fn media_bytes(&self) -> u64 {
@@ -167,17 +187,43 @@ impl Service {
     /// How the service answers a call at the wrong endpoint is not documented; `NotAuthorizedException` is
     /// the error that makes a client fetch its endpoint anew, and cannot be taken for an empty range.
     pub(super) fn check_endpoint(&self, token: Option<&str>, api: Api, stream: &str) -> Result<(), Refusal> {
-        let given_out = token.and_then(|token| locked(&self.endpoints).get(token).cloned());
-        let serves = |endpoint: &DataEndpoint| {
-            endpoint.stream == stream && ENDPOINT_NAMES.contains(&(endpoint.api_name, Some(api)))
-        };
-        match given_out {
-            Some(endpoint) if serves(&endpoint) => Ok(()),
-            _ => Err(Refusal::not_authorized(&format!(
-                "This endpoint does not serve {} of stream {stream}; call GetDataEndpoint.",
-                api.as_str()
-            ))),
+        if locked(&self.endpoints).serves(token, api, stream) {
+            return Ok(());
         }
+        Err(Refusal::not_authorized(&format!(
+            "This endpoint does not serve {} of stream {stream}; call GetDataEndpoint.",
+            api.as_str()
+        )))
+    }
+
+    /// Lets the endpoint expire that a request came to.
+    pub(super) fn expire_endpoint(&self, token: Option<&str>) {
+        locked(&self.endpoints).expire(token);
+    }
+
+    /// Refuses credentials that have expired.
+    pub(super) fn check_credentials(&self, fingerprint: u64) -> Result<(), Refusal> {
+        if locked(&self.expired_credentials).contains(&fingerprint) {
+            return Err(Refusal::expired_token());
+        }
+        Ok(())
+    }
+
+    /// Lets credentials expire.
+    pub(super) fn expire_credentials(&self, fingerprint: u64) {
+        locked(&self.expired_credentials).insert(fingerprint);
+    }
+
+    /// Moves the head of a stream's archive; never back.
+    pub(super) fn move_head(&self, stream: &str, head: UtcMillis) {
+        let mut heads = locked(&self.heads);
+        let old = heads.entry(stream.to_owned()).or_insert(head);
+        *old = head.max(*old);
+    }
+
+    fn archive<'a>(&self, camera: &'a Camera) -> Archive<'a> {
+        let head = locked(&self.heads).get(&camera.name).copied();
+        Archive { camera, now: self.config.clock.now(), head }
     }
 
     /// Refuses what the caller has no permission for.
@@ -292,10 +338,8 @@ impl Service {
         let Some((api_name, _)) = ENDPOINT_NAMES.into_iter().find(|(name, _)| *name == asked) else {
             return Err(Refusal::invalid_argument(&format!("APIName {asked:?} is not one of the APIs.")));
         };
-        let token = format!("{:016x}", hash::of(&(self.config.seed, stream, api_name)));
-        let data_endpoint = json!({ "DataEndpoint": format!("{}/data/{token}", self.endpoint) });
-        locked(&self.endpoints).insert(token, DataEndpoint { stream: stream.to_owned(), api_name });
-        Ok(Content::Json(data_endpoint))
+        let token = locked(&self.endpoints).give_out(self.config.seed, stream, api_name);
+        Ok(Content::Json(json!({ "DataEndpoint": format!("{}/data/{token}", self.endpoint) })))
     }
 
     fn list_fragments(
@@ -322,10 +366,17 @@ impl Service {
             },
         };
         self.spend(entry, &camera.name, Cost::Listing(points))?;
-        let archive = Archive { camera, now: self.config.clock.now() };
+        let archive = self.archive(camera);
         archive.check_length(selector)?;
         let mut fragments = archive.listed(selector);
-        fragments.retain(|fragment| !self.faults.hides(&camera.name, &fragment.number, token.is_none()));
+        let elapsed = self.elapsed();
+        fragments.retain(|fragment| {
+            let hidden = self.faults.hides(&camera.name, &fragment.number, token.is_none(), elapsed);
+            if let Some(fault) = hidden {
+                self.log.befell(entry, fault);
+            }
+            hidden.is_none()
+        });
         let page = page(fragments, listing, token, max_results);
         self.log.update(entry, |record| {
             record.fragments = page.fragments.iter().map(|fragment| fragment.number.clone()).collect();
@@ -358,14 +409,19 @@ impl Service {
         };
         let selector = selector.parse()?;
         self.log.update(entry, |record| record.selector = Some(selector));
-        let now = self.config.clock.now();
-        let mut fragments = Archive { camera, now }.clip(selector, self.config.clip_limits)?;
+        let archive = self.archive(camera);
+        let mut fragments = archive.clip(selector, self.config.clip_limits)?;
         for fault in faults {
             match fault {
                 Fault::ShortClip { missing } => {
-                    fragments.truncate(fragments.len().saturating_sub(*missing).max(1));
+                    let left = fragments.len().saturating_sub(*missing).max(1);
+                    if left < fragments.len() {
+                        self.log.befell(entry, fault);
+                    }
+                    fragments.truncate(left);
                 }
                 Fault::RefuseFragment(number) if fragments.iter().any(|of| of.number == *number) => {
+                    self.log.befell(entry, fault);
                     return Err(Refusal::invalid_media_frame(number.as_str()));
                 }
                 _ => {}
@@ -386,8 +442,11 @@ impl Service {
             let video = video_of(fragment.video).map_err(|_| Refusal::internal_failure())?;
             sources.push((fragment, video));
         }
-        let form =
-            ClipForm { inner_timing: self.config.inner_timing, movie: self.config.movie, created: now };
+        let form = ClipForm {
+            inner_timing: self.config.inner_timing,
+            movie: self.config.movie,
+            created: archive.now,
+        };
         Ok(Content::Clip(Clip::new(&camera.name, sources, form)))
     }
 }

@@ -24,8 +24,11 @@ use crate::model::{FragmentNumber, TimeRange, TimestampKind, UtcMillis};
 
 const START: UtcMillis = UtcMillis::new(1_709_251_200_000);
 
+mod faults;
+
 struct Client {
     control: aws_sdk_kinesisvideo::Client,
+    credentials: Credentials,
 }
 
 fn http_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
@@ -38,15 +41,19 @@ fn credentials() -> Credentials {
 
 impl Client {
     fn of(emulator: &Emulator) -> Self {
+        Self::signing_with(emulator, credentials())
+    }
+
+    fn signing_with(emulator: &Emulator, credentials: Credentials) -> Self {
         let config = aws_sdk_kinesisvideo::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-west-2"))
-            .credentials_provider(credentials())
+            .credentials_provider(credentials.clone())
             .endpoint_url(emulator.endpoint())
             .retry_config(RetryConfig::disabled())
             .http_client(http_client())
             .build();
-        Self { control: aws_sdk_kinesisvideo::Client::from_conf(config) }
+        Self { control: aws_sdk_kinesisvideo::Client::from_conf(config), credentials }
     }
 
     async fn data_endpoint(&self, stream: &str, api: ApiName) -> String {
@@ -54,11 +61,11 @@ impl Client {
         answer.expect("an endpoint").data_endpoint.expect("an endpoint")
     }
 
-    fn at(endpoint: &str) -> media_api::Client {
+    fn at(&self, endpoint: &str) -> media_api::Client {
         let config = media_api::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-west-2"))
-            .credentials_provider(credentials())
+            .credentials_provider(self.credentials.clone())
             .endpoint_url(endpoint)
             .retry_config(RetryConfig::disabled())
             .http_client(http_client())
@@ -74,7 +81,7 @@ impl Client {
         end: i64,
         max_results: i64,
     ) -> Result<Vec<Vec<(String, i64)>>, Failure> {
-        let client = Self::at(&self.data_endpoint(stream, ApiName::ListFragments).await);
+        let client = self.at(&self.data_endpoint(stream, ApiName::ListFragments).await);
         let (mut pages, mut token) = (Vec::new(), None);
         loop {
             let range = TimestampRange::builder().start_timestamp(instant(start)).end_timestamp(instant(end));
@@ -114,7 +121,7 @@ impl Client {
         start: i64,
         end: i64,
     ) -> Result<Vec<u8>, Failure> {
-        let client = Self::at(&self.data_endpoint(stream, ApiName::GetClip).await);
+        let client = self.at(&self.data_endpoint(stream, ApiName::GetClip).await);
         let answer = clip_request(&client, stream, kind, start, end).send().await.map_err(Failure::of)?;
         assert!(answer.request_id().is_some());
         match answer.payload.collect().await {
@@ -433,7 +440,7 @@ async fn an_endpoint_serves_one_api_of_one_stream() {
     for (endpoint, stream) in [(&of_listing, "gate"), (&of_clip, "yard"), (&format!("{root}/data/0"), "gate")]
     {
         let answer =
-            clip_request(&Client::at(endpoint), stream, TimestampKind::Producer, 0, 2_000).send().await;
+            clip_request(&client.at(endpoint), stream, TimestampKind::Producer, 0, 2_000).send().await;
         let refused = answer.map_err(Failure::of).expect_err("wrong endpoint").summary();
         assert_eq!(refused, (401, "NotAuthorizedException".to_owned()));
     }

@@ -1,6 +1,5 @@
 //! The service's JSON: requests taken apart, answers put together.
 
-use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -100,32 +99,6 @@ pub(super) fn timestamp(instant: UtcMillis) -> Value {
     Value::from(instant.get() as f64 / 1000.0)
 }
 
-/// Checks the form of a request's signature and returns the region it was made for.
-///
-/// The signature itself is not checked: the emulator knows no secrets.
-pub(super) fn signing_region(headers: &HeaderMap) -> Result<String, Refusal> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let authorization = header("authorization").ok_or_else(Refusal::unsigned)?;
-    let incomplete = || Refusal::bad_signature("The request signature is incomplete.");
-    let fields = authorization.strip_prefix("AWS4-HMAC-SHA256 ").ok_or_else(incomplete)?;
-    let field = |name: &str| {
-        fields
-            .split(',')
-            .find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='))
-            .ok_or_else(incomplete)
-    };
-    let (credential, signature) = (field("Credential")?, field("Signature")?);
-    field("SignedHeaders")?;
-    let is_hex = signature.len() == 64 && signature.bytes().all(|digit| digit.is_ascii_hexdigit());
-    if !is_hex || header("x-amz-date").is_none() {
-        return Err(incomplete());
-    }
-    match credential.split('/').collect::<Vec<_>>()[..] {
-        [_, _, region, "kinesisvideo", "aws4_request"] => Ok(region.to_owned()),
-        _ => Err(Refusal::bad_signature("Credential should be scoped to correct service: 'kinesisvideo'.")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -144,26 +117,5 @@ mod tests {
         for bad in [json!(null), json!("soon"), json!("2024-03-01T13:00:00"), json!([1]), json!(1e300)] {
             assert_eq!(parse_timestamp(&bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn requests_without_a_signature_of_the_right_form_are_refused() {
-        let signed = |authorization: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("authorization", authorization.parse().expect("ASCII"));
-            headers.insert("x-amz-date", "20240301T000000Z".parse().expect("ASCII"));
-            signing_region(&headers).map_err(|refusal| refusal.code)
-        };
-        let (names, signature) = ("SignedHeaders=host;x-amz-date", "a".repeat(64));
-        let scope = |service: &str| {
-            format!(
-                "AWS4-HMAC-SHA256 Credential=AK/20240301/eu-west-1/{service}/aws4_request, {names}, Signature={signature}"
-            )
-        };
-        assert_eq!(signed(&scope("kinesisvideo")), Ok("eu-west-1".to_owned()));
-        assert_eq!(signed(&scope("s3")), Err("InvalidSignatureException"));
-        assert_eq!(signed("Basic abc"), Err("InvalidSignatureException"));
-        let missing = signing_region(&HeaderMap::new()).map_err(|refusal| (refusal.status, refusal.code));
-        assert_eq!(missing, Err((403, "MissingAuthenticationTokenException")));
     }
 }

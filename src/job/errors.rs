@@ -210,7 +210,7 @@ impl<'t> Context<'t> {
 }
 
 /// The candidate that `word` was probably meant to be, if one is near enough.
-pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let word = word.to_lowercase();
     let allowed = (word.chars().count() / 3).max(1);
     candidates

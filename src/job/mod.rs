@@ -21,7 +21,7 @@ pub mod time;
 use std::path::Path;
 
 pub use duration::Duration;
-pub use errors::{JobErrors, JobProblem, Refusal, decode};
+pub use errors::{JobErrors, JobProblem, Refusal, decode, nearest};
 pub use resolve::Resolved;
 pub use spec::{AwsSettings, JobFile, JobSpec, Limits, RangeExpression, RangeSpec};
 
