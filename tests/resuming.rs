@@ -119,12 +119,14 @@ impl Place {
             region: Some("us-west-2".to_owned()),
             endpoint_url: Some(emulator.endpoint()),
             static_credentials: Some(("test".to_owned(), "test".to_owned())),
-            profile: None,
+            ..AwsSettings::default()
         };
         let archive = AwsArchive::connect(&settings).await.expect("static credentials");
-        let limits = LimitSettings { requests_in_flight: self.requests_in_flight, stream_budget: 1.0 };
+        let requests_in_flight = self.requests_in_flight;
+        let limits = LimitSettings { requests_in_flight, stream_budget: 1.0, bandwidth: None };
+        let retries = RetrySettings { attempts: 1, outage: std::time::Duration::from_mins(1) };
         let (_, cancel) = tokio::sync::watch::channel(false);
-        let Assembled { archive, pace } = archive::assemble(archive, limits, RetrySettings { attempts: 1 });
+        let Assembled { archive, pace } = archive::assemble(archive, limits, retries);
         run(RunRequest {
             asked: resolved.into_iter().map(|it| Asked { spec: it.spec, pending: it.pending }).collect(),
             whole_file: only.is_empty(),

@@ -1,8 +1,8 @@
-//! The AWS implementation: the SDK's clients, one endpoint per stream and API, bodies with an idle time-out.
+//! The AWS implementation: the SDK's clients, one endpoint per stream and API, bodies with an idle time-out,
+//! credentials that are loaded anew when they were refused.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,13 +22,13 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
 use media::types as kvs;
-use tokio::sync::OnceCell;
 
-use super::classify::CallName;
+use super::classify::{CallName, Classified};
 use super::{
-    Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, FailureKind, FragmentPage, ListQuery,
+    Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, DataApi, FailureKind, FragmentPage, ListQuery,
     StreamDescription,
 };
+use crate::clock::{Clock, SystemClock};
 use crate::error::chain;
 use crate::model::{
     Fragment, FragmentNumber, RequestBounds, StreamArn, StreamSelector, TimestampKind, UtcMillis,
@@ -51,6 +51,8 @@ pub struct AwsSettings {
     pub endpoint_url: Option<String>,
     /// Access key id and secret to use instead of the chain (the emulator's).
     pub static_credentials: Option<(String, String)>,
+    /// How long an answer may be silent, before its head and inside its body; a minute, if not given.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// The configuration does not lead to a usable client.
@@ -64,17 +66,32 @@ pub enum ConnectError {
     Credentials(String),
 }
 
-type DataClient = Arc<OnceCell<media::Client>>;
+/// The configuration, and how often it was loaded anew.
+#[derive(Debug)]
+struct Loaded {
+    config: SdkConfig,
+    generation: u64,
+    /// The generation whose credentials were refused.
+    refused: Option<u64>,
+    control: HashMap<String, control::Client>,
+    data: HashMap<(StreamArn, DataApi), DataClient>,
+}
+
+/// A client of one endpoint, made from the configuration of a generation.
+#[derive(Debug, Clone)]
+struct DataClient {
+    client: Arc<media::Client>,
+    generation: u64,
+}
 
 /// The archive behind AWS's API.
 #[derive(Debug)]
 pub struct AwsArchive {
     settings: AwsSettings,
-    config: Mutex<SdkConfig>,
-    /// Whether the credentials were refused since the configuration was loaded.
-    refused: AtomicBool,
-    control: Mutex<HashMap<String, control::Client>>,
-    data: Mutex<HashMap<(StreamArn, &'static str), DataClient>>,
+    idle_timeout: Duration,
+    loaded: Mutex<Loaded>,
+    /// Held while the configuration is loaded anew.
+    renewing: tokio::sync::Mutex<()>,
 }
 
 impl AwsArchive {
@@ -90,79 +107,125 @@ impl AwsArchive {
         provider.provide_credentials().await.map_err(|error| ConnectError::Credentials(chain(&error)))?;
         Ok(Self {
             settings: settings.clone(),
-            config: Mutex::new(config),
-            refused: AtomicBool::new(false),
-            control: Mutex::default(),
-            data: Mutex::default(),
+            idle_timeout: settings.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+            loaded: Mutex::new(Loaded {
+                config,
+                generation: 0,
+                refused: None,
+                control: HashMap::new(),
+                data: HashMap::new(),
+            }),
+            renewing: tokio::sync::Mutex::new(()),
         })
     }
 
-    fn config(&self) -> SdkConfig {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Loads the configuration anew if the credentials were refused: a profile or a token file may have new ones,
-    /// which the SDK's cache would not look at before the old ones are due.
+    /// Loads the configuration anew if its credentials were refused: a profile, a token file or a process may have
+    /// new ones, which the SDK's cache would not look at before the old ones are due.
     async fn renew(&self) {
-        if self.refused.swap(false, Ordering::SeqCst) {
+        let is_refused = |loaded: &Loaded| loaded.refused == Some(loaded.generation);
+        if !is_refused(&self.loaded()) {
+            return;
+        }
+        // Requests that were refused together wait here, and all of them go on with what the first has loaded.
+        let _renewing = self.renewing.lock().await;
+        if is_refused(&self.loaded()) {
             let config = load(&self.settings).await;
-            *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-            self.control.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            self.data.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            let mut loaded = self.loaded();
+            loaded.config = config;
+            loaded.generation += 1;
+            loaded.control.clear();
+            loaded.data.clear();
         }
     }
 
-    fn control(&self, region: Option<&str>) -> control::Client {
-        let config = self.config();
+    /// A client of the control plane, and the generation it was made from.
+    async fn control(&self, region: Option<&str>) -> (control::Client, u64) {
+        self.renew().await;
+        let mut loaded = self.loaded();
+        let Loaded { config, generation, control, .. } = &mut *loaded;
         let default = config.region().map(Region::as_ref).unwrap_or_default();
-        let region = region.unwrap_or(default);
-        let mut clients = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let region = region.unwrap_or(default).to_owned();
         let make = || {
-            let config = control::config::Builder::from(&config).region(Region::new(region.to_owned()));
+            let config = control::config::Builder::from(&*config).region(Region::new(region.clone()));
             control::Client::from_conf(config.build())
         };
-        clients.entry(region.to_owned()).or_insert_with(make).clone()
+        (control.entry(region.clone()).or_insert_with(make).clone(), *generation)
     }
 
-    /// The client of one API of one stream; GetDataEndpoint is asked once however many wait for it.
-    async fn data(&self, stream: &StreamArn, api: &'static str) -> Result<media::Client, ArchiveError> {
+    /// The client of one API of one stream.
+    async fn data(
+        &self,
+        stream: &StreamArn,
+        api: DataApi,
+        observer: &dyn CallObserver,
+    ) -> Result<DataClient, ArchiveError> {
         self.renew().await;
-        let cell = {
-            let mut clients = self.data.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(clients.entry((stream.clone(), api)).or_default())
-        };
-        cell.get_or_try_init(|| self.find_endpoint(stream, api)).await.cloned()
+        let key = (stream.clone(), api);
+        if let Some(client) = self.loaded().data.get(&key) {
+            return Ok(client.clone());
+        }
+        // The credentials were renewed a moment ago, or nobody asked before.
+        let client = self.ask_for_endpoint(stream, api, observer).await?;
+        Ok(self.loaded().data.entry(key).or_insert(client).clone())
     }
 
-    async fn find_endpoint(&self, stream: &StreamArn, api: &str) -> Result<media::Client, ArchiveError> {
+    async fn ask_for_endpoint(
+        &self,
+        stream: &StreamArn,
+        api: DataApi,
+        observer: &dyn CallObserver,
+    ) -> Result<DataClient, ArchiveError> {
         let call = CallName { api: "GetDataEndpoint", stream: stream.name() };
         let name = match api {
-            "ListFragments" => ApiName::ListFragments,
-            _ => ApiName::GetClip,
+            DataApi::ListFragments => ApiName::ListFragments,
+            DataApi::GetClip => ApiName::GetClip,
         };
-        let request = self
-            .control(Some(stream.region()))
-            .get_data_endpoint()
-            .stream_arn(stream.as_str())
-            .api_name(name);
-        let answer = idle(call, request.send()).await?.map_err(|error| self.classify(call, &error))?;
-        let endpoint = answer
-            .data_endpoint()
-            .ok_or_else(|| call.error(FailureKind::Transient, "the answer names no endpoint"))?;
-        let config = media::config::Builder::from(&self.config())
+        let (client, generation) = self.control(Some(stream.region())).await;
+        let request = client.get_data_endpoint().stream_arn(stream.as_str()).api_name(name);
+        let answer = self
+            .idle(call, request.send())
+            .await?
+            .map_err(|error| self.classify(call, &error, generation))?;
+        observer.answered(answer.request_id());
+        let endpoint = answer.data_endpoint().ok_or_else(|| ArchiveError {
+            request_id: answer.request_id().map(str::to_owned),
+            ..call.error(FailureKind::Transient, "the answer names no endpoint")
+        })?;
+        let config = media::config::Builder::from(&self.loaded().config)
             .region(Region::new(stream.region().to_owned()))
             .endpoint_url(endpoint);
-        Ok(media::Client::from_conf(config.build()))
+        Ok(DataClient { client: Arc::new(media::Client::from_conf(config.build())), generation })
     }
 
     /// Classifies an error and remembers that credentials were refused.
-    fn classify<E>(&self, call: CallName<'_>, error: &SdkError<E, HttpResponse>) -> ArchiveError
+    fn classify<E>(
+        &self,
+        call: CallName<'_>,
+        error: &SdkError<E, HttpResponse>,
+        generation: u64,
+    ) -> ArchiveError
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        let classified = call.sdk_error(error);
-        if classified.kind == FailureKind::Auth {
-            self.refused.store(true, Ordering::SeqCst);
+        self.judge(call, error, generation).error
+    }
+
+    fn judge<E>(&self, call: CallName<'_>, error: &SdkError<E, HttpResponse>, generation: u64) -> Classified
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let classified = call.sdk_error(error, SystemClock.now());
+        // Where the clock is to blame, the SDK has measured by how much, and signs the next request of the same
+        // client by that: a new client would have to learn it again.
+        if classified.error.kind == FailureKind::Auth && !classified.is_clock_off {
+            let mut loaded = self.loaded();
+            if loaded.generation == generation {
+                loaded.refused = Some(generation);
+            }
         }
         classified
     }
@@ -171,19 +234,33 @@ impl AwsArchive {
     fn failed<E>(
         &self,
         call: CallName<'_>,
-        stream: &StreamArn,
+        (stream, api): (&StreamArn, DataApi),
+        client: &DataClient,
         error: &SdkError<E, HttpResponse>,
     ) -> ArchiveError
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        let classified = self.classify(call, error);
+        let Classified { error: classified, is_clock_off } = self.judge(call, error, client.generation);
         let unreachable = matches!(error, SdkError::DispatchFailure(_) | SdkError::TimeoutError(_));
-        if unreachable || matches!(classified.kind, FailureKind::Auth | FailureKind::Denied) {
-            let mut clients = self.data.lock().unwrap_or_else(PoisonError::into_inner);
-            clients.remove(&(stream.clone(), call.api));
+        let refused = matches!(classified.kind, FailureKind::Auth | FailureKind::Denied);
+        if unreachable || (refused && !is_clock_off) {
+            let mut loaded = self.loaded();
+            let key = (stream.clone(), api);
+            // Another request may have found a new endpoint already.
+            if loaded.data.get(&key).is_some_and(|kept| Arc::ptr_eq(&kept.client, &client.client)) {
+                loaded.data.remove(&key);
+            }
         }
         classified
+    }
+
+    /// Waits for an answer's head, or the next part of its body, but not for ever.
+    async fn idle<T>(&self, call: CallName<'_>, answer: impl Future<Output = T>) -> Result<T, ArchiveError> {
+        tokio::time::timeout(self.idle_timeout, answer).await.map_err(|_| {
+            let silence = self.idle_timeout.as_secs_f64();
+            call.error(FailureKind::Transient, format!("the service sent no byte for {silence} s"))
+        })
     }
 }
 
@@ -212,13 +289,6 @@ async fn load(settings: &AwsSettings) -> SdkConfig {
         loader = loader.credentials_provider(Credentials::new(key, secret, None, None, "static"));
     }
     loader.load().await
-}
-
-/// Waits for an answer's head, or the next part of its body, but not for ever.
-async fn idle<T>(call: CallName<'_>, answer: impl Future<Output = T>) -> Result<T, ArchiveError> {
-    tokio::time::timeout(IDLE_TIMEOUT, answer).await.map_err(|_| {
-        call.error(FailureKind::Transient, format!("no byte came for {} s", IDLE_TIMEOUT.as_secs()))
-    })
 }
 
 fn to_wire(instant: UtcMillis) -> DateTime {
@@ -253,14 +323,19 @@ impl Archive for AwsArchive {
         observer: &dyn CallObserver,
     ) -> Result<StreamDescription, ArchiveError> {
         let call = CallName { api: "DescribeStream", stream: stream.name() };
-        self.renew().await;
-        let request = match stream {
-            StreamSelector::Name(name) => self.control(None).describe_stream().stream_name(name),
-            StreamSelector::Arn(arn) => {
-                self.control(Some(arn.region())).describe_stream().stream_arn(arn.as_str())
-            }
+        let region = match stream {
+            StreamSelector::Name(_) => None,
+            StreamSelector::Arn(arn) => Some(arn.region()),
         };
-        let answer = idle(call, request.send()).await?.map_err(|error| self.classify(call, &error))?;
+        let (client, generation) = self.control(region).await;
+        let request = match stream {
+            StreamSelector::Name(name) => client.describe_stream().stream_name(name),
+            StreamSelector::Arn(arn) => client.describe_stream().stream_arn(arn.as_str()),
+        };
+        let answer = self
+            .idle(call, request.send())
+            .await?
+            .map_err(|error| self.classify(call, &error, generation))?;
         observer.answered(answer.request_id());
         let unreadable = |what: String| call.error(FailureKind::Invalid, what);
         let info = answer
@@ -286,16 +361,15 @@ impl Archive for AwsArchive {
         observer: &dyn CallObserver,
     ) -> Result<Vec<(String, String)>, ArchiveError> {
         let call = CallName { api: "ListTagsForStream", stream: stream.name() };
-        self.renew().await;
+        let (client, generation) = self.control(Some(stream.region())).await;
         let mut tags = Vec::new();
         let mut token = None;
         loop {
-            let request = self
-                .control(Some(stream.region()))
-                .list_tags_for_stream()
-                .stream_arn(stream.as_str())
-                .set_next_token(token);
-            let answer = idle(call, request.send()).await?.map_err(|error| self.classify(call, &error))?;
+            let request = client.list_tags_for_stream().stream_arn(stream.as_str()).set_next_token(token);
+            let answer = self
+                .idle(call, request.send())
+                .await?
+                .map_err(|error| self.classify(call, &error, generation))?;
             observer.answered(answer.request_id());
             tags.extend(answer.tags().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())));
             token = answer.next_token().map(str::to_owned);
@@ -307,13 +381,30 @@ impl Archive for AwsArchive {
         Ok(tags)
     }
 
+    fn needs_endpoint(&self, stream: &StreamArn, api: DataApi) -> bool {
+        let loaded = self.loaded();
+        // With new credentials every client is made anew.
+        loaded.refused == Some(loaded.generation) || !loaded.data.contains_key(&(stream.clone(), api))
+    }
+
+    async fn find_endpoint(
+        &self,
+        stream: &StreamArn,
+        api: DataApi,
+        observer: &dyn CallObserver,
+    ) -> Result<(), ArchiveError> {
+        let client = self.ask_for_endpoint(stream, api, observer).await?;
+        self.loaded().data.insert((stream.clone(), api), client);
+        Ok(())
+    }
+
     async fn list_fragments(
         &self,
         query: &ListQuery,
         observer: &dyn CallObserver,
     ) -> Result<FragmentPage, ArchiveError> {
         let call = CallName { api: "ListFragments", stream: query.stream.name() };
-        let client = self.data(&query.stream, call.api).await?;
+        let client = self.data(&query.stream, DataApi::ListFragments, observer).await?;
         let kind = match query.timestamps {
             TimestampKind::Server => kvs::FragmentSelectorType::ServerTimestamp,
             TimestampKind::Producer => kvs::FragmentSelectorType::ProducerTimestamp,
@@ -326,17 +417,24 @@ impl Archive for AwsArchive {
             .build()
             .map_err(|error| invalid(&error))?;
         let request = client
+            .client
             .list_fragments()
             .stream_arn(query.stream.as_str())
             .fragment_selector(selector)
             .max_results(i64::from(query.page_size))
             .set_next_token(query.next_token.clone());
-        let answer =
-            idle(call, request.send()).await?.map_err(|error| self.failed(call, &query.stream, &error))?;
+        let place = (&query.stream, DataApi::ListFragments);
+        let answer = self
+            .idle(call, request.send())
+            .await?
+            .map_err(|error| self.failed(call, place, &client, &error))?;
         observer.answered(answer.request_id());
         // The SDK reads a body without a byte as an answer without a list; nothing found is a list without entries.
         let Some(listed) = &answer.fragments else {
-            return Err(call.error(FailureKind::Transient, "the answer has no list of fragments"));
+            return Err(ArchiveError {
+                request_id: answer.request_id().map(str::to_owned),
+                ..call.error(FailureKind::Transient, "the answer has no list of fragments")
+            });
         };
         let fragments: Vec<Fragment> = listed.iter().filter_map(fragment).collect();
         if fragments.len() < listed.len() {
@@ -359,7 +457,7 @@ impl Archive for AwsArchive {
             ..call.error(FailureKind::Local, "the clip cannot be kept")
         };
         sink.restart().map_err(local)?;
-        let client = self.data(&query.stream, call.api).await?;
+        let client = self.data(&query.stream, DataApi::GetClip, observer).await?;
         let kind = match query.timestamps {
             TimestampKind::Server => kvs::ClipFragmentSelectorType::ServerTimestamp,
             TimestampKind::Producer => kvs::ClipFragmentSelectorType::ProducerTimestamp,
@@ -375,9 +473,13 @@ impl Archive for AwsArchive {
             .timestamp_range(range)
             .build()
             .map_err(|error| invalid(&error))?;
-        let request = client.get_clip().stream_arn(query.stream.as_str()).clip_fragment_selector(selector);
-        let answer =
-            idle(call, request.send()).await?.map_err(|error| self.failed(call, &query.stream, &error))?;
+        let request =
+            client.client.get_clip().stream_arn(query.stream.as_str()).clip_fragment_selector(selector);
+        let place = (&query.stream, DataApi::GetClip);
+        let answer = self
+            .idle(call, request.send())
+            .await?
+            .map_err(|error| self.failed(call, place, &client, &error))?;
         let request_id = answer.request_id().map(str::to_owned);
         observer.answered(request_id.as_deref());
         let mut body = answer.payload;
@@ -386,11 +488,16 @@ impl Archive for AwsArchive {
             ..call.error(FailureKind::Transient, message)
         };
         let mut received = 0;
-        while let Some(part) = idle(call, body.next()).await? {
+        while let Some(part) = self
+            .idle(call, body.next())
+            .await
+            .map_err(|error| ArchiveError { request_id: request_id.clone(), ..error })?
+        {
             let part = part.map_err(|error| broken(chain(&error)))?;
             sink.write(&part).map_err(local)?;
             received += part.len() as u64;
             observer.bytes(part.len() as u64);
+            sink.ready().await;
         }
         if received == 0 {
             return Err(broken("the answer has no body".to_owned()));

@@ -27,6 +27,8 @@ pub enum FailureKind {
     Invalid,
     /// The bytes could not be kept on this machine.
     Local,
+    /// The service was away, or throttled every request of the stream, for as long as the user would wait.
+    Away,
 }
 
 impl FailureKind {
@@ -34,7 +36,7 @@ impl FailureKind {
     pub const fn outcome(self) -> AttemptOutcome {
         match self {
             Self::Throttled => AttemptOutcome::Throttled,
-            Self::Transient | Self::Local => AttemptOutcome::Transient,
+            Self::Transient | Self::Local | Self::Away => AttemptOutcome::Transient,
             Self::Auth => AttemptOutcome::Auth,
             Self::Denied
             | Self::StreamNotFound

@@ -1,12 +1,14 @@
 //! Records every request, answered or not, in the audit trail and in the operator's log.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
 
 use super::{
-    Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, FragmentPage, ListQuery, StreamDescription,
+    Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, DataApi, FragmentPage, ListQuery,
+    StreamDescription,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::model::{Attempt, AttemptOutcome, StreamArn, StreamSelector, UtcMillis};
@@ -23,28 +25,46 @@ impl<A> Log<A> {
     }
 }
 
-/// One request on its way.
+/// One request on its way; also its observer, to catch the request id and the bytes before they are handed on.
 struct Trace<'a> {
     api: &'static str,
     stream: &'a str,
     started: UtcMillis,
     clock: Instant,
     bytes: AtomicU64,
+    request_id: Mutex<Option<String>>,
+    ended: AtomicBool,
     observer: &'a dyn CallObserver,
 }
 
 impl<'a> Trace<'a> {
     fn begin(api: &'static str, stream: &'a str, observer: &'a dyn CallObserver) -> Self {
-        let started = SystemClock.now();
-        Self { api, stream, started, clock: Instant::now(), bytes: AtomicU64::new(0), observer }
+        Self {
+            api,
+            stream,
+            started: SystemClock.now(),
+            clock: Instant::now(),
+            bytes: AtomicU64::new(0),
+            request_id: Mutex::new(None),
+            ended: AtomicBool::new(false),
+            observer,
+        }
     }
 
-    fn end<T>(&self, result: &Result<T, ArchiveError>, request_id: Option<String>) {
+    /// Records how the request ended.
+    fn end<T>(&self, result: &Result<T, ArchiveError>) {
+        match result {
+            Ok(_) => self.record(AttemptOutcome::Succeeded, None),
+            Err(error) => self.record(error.kind.outcome(), Some(error)),
+        }
+    }
+
+    fn record(&self, outcome: AttemptOutcome, error: Option<&ArchiveError>) {
+        self.ended.store(true, Ordering::Relaxed);
         let duration_ms = u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
         let bytes = self.bytes.load(Ordering::Relaxed);
-        let error = result.as_ref().err();
-        let request_id = error.and_then(|error| error.request_id.clone()).or(request_id);
-        let outcome = error.map_or(AttemptOutcome::Succeeded, |error| error.kind.outcome());
+        let seen = self.request_id.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let request_id = error.and_then(|error| error.request_id.clone()).or(seen);
         tracing::debug!(
             api = self.api,
             stream = self.stream,
@@ -67,40 +87,31 @@ impl<'a> Trace<'a> {
     }
 }
 
-/// Catches the request id and the bytes that the implementation reports, and hands the bytes on.
-struct Catch<'a> {
-    trace: &'a Trace<'a>,
-    request_id: std::sync::Mutex<Option<String>>,
-}
-
-impl<'a> Catch<'a> {
-    fn new(trace: &'a Trace<'a>) -> Self {
-        Self { trace, request_id: std::sync::Mutex::new(None) }
-    }
-
-    fn request_id(&self) -> Option<String> {
-        self.request_id.lock().ok().and_then(|mut id| id.take())
-    }
-}
-
-impl CallObserver for Catch<'_> {
-    fn answered(&self, request_id: Option<&str>) {
-        if let Ok(mut id) = self.request_id.lock() {
-            *id = request_id.map(str::to_owned);
+impl Drop for Trace<'_> {
+    /// Nobody waits for the answer any more: the run is stopped.
+    fn drop(&mut self) {
+        if !self.ended.load(Ordering::Relaxed) {
+            self.record(AttemptOutcome::Cancelled, None);
         }
+    }
+}
+
+impl CallObserver for Trace<'_> {
+    fn answered(&self, request_id: Option<&str>) {
+        *self.request_id.lock().unwrap_or_else(PoisonError::into_inner) = request_id.map(str::to_owned);
     }
 
     fn attempt(&self, attempt: Attempt) {
-        self.trace.observer.attempt(attempt);
+        self.observer.attempt(attempt);
     }
 
     fn retrying(&self, error: &ArchiveError, attempt: u32, delay_ms: u64) {
-        self.trace.observer.retrying(error, attempt, delay_ms);
+        self.observer.retrying(error, attempt, delay_ms);
     }
 
     fn bytes(&self, count: u64) {
-        self.trace.bytes.fetch_add(count, Ordering::Relaxed);
-        self.trace.observer.bytes(count);
+        self.bytes.fetch_add(count, Ordering::Relaxed);
+        self.observer.bytes(count);
     }
 }
 
@@ -112,9 +123,8 @@ impl<A: Archive> Archive for Log<A> {
         observer: &dyn CallObserver,
     ) -> Result<StreamDescription, ArchiveError> {
         let trace = Trace::begin("DescribeStream", stream.name(), observer);
-        let catch = Catch::new(&trace);
-        let result = self.inner.describe_stream(stream, &catch).await;
-        trace.end(&result, catch.request_id());
+        let result = self.inner.describe_stream(stream, &trace).await;
+        trace.end(&result);
         result
     }
 
@@ -124,9 +134,24 @@ impl<A: Archive> Archive for Log<A> {
         observer: &dyn CallObserver,
     ) -> Result<Vec<(String, String)>, ArchiveError> {
         let trace = Trace::begin("ListTagsForStream", stream.name(), observer);
-        let catch = Catch::new(&trace);
-        let result = self.inner.list_tags(stream, &catch).await;
-        trace.end(&result, catch.request_id());
+        let result = self.inner.list_tags(stream, &trace).await;
+        trace.end(&result);
+        result
+    }
+
+    fn needs_endpoint(&self, stream: &StreamArn, api: DataApi) -> bool {
+        self.inner.needs_endpoint(stream, api)
+    }
+
+    async fn find_endpoint(
+        &self,
+        stream: &StreamArn,
+        api: DataApi,
+        observer: &dyn CallObserver,
+    ) -> Result<(), ArchiveError> {
+        let trace = Trace::begin("GetDataEndpoint", stream.name(), observer);
+        let result = self.inner.find_endpoint(stream, api, &trace).await;
+        trace.end(&result);
         result
     }
 
@@ -136,9 +161,8 @@ impl<A: Archive> Archive for Log<A> {
         observer: &dyn CallObserver,
     ) -> Result<FragmentPage, ArchiveError> {
         let trace = Trace::begin("ListFragments", query.stream.name(), observer);
-        let catch = Catch::new(&trace);
-        let result = self.inner.list_fragments(query, &catch).await;
-        trace.end(&result, catch.request_id());
+        let result = self.inner.list_fragments(query, &trace).await;
+        trace.end(&result);
         result
     }
 
@@ -149,9 +173,8 @@ impl<A: Archive> Archive for Log<A> {
         observer: &dyn CallObserver,
     ) -> Result<u64, ArchiveError> {
         let trace = Trace::begin("GetClip", query.stream.name(), observer);
-        let catch = Catch::new(&trace);
-        let result = self.inner.get_clip(query, sink, &catch).await;
-        trace.end(&result, catch.request_id());
+        let result = self.inner.get_clip(query, sink, &trace).await;
+        trace.end(&result);
         result
     }
 }

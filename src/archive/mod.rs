@@ -1,10 +1,11 @@
 //! The archive of one account, as this program sees it: a trait, its AWS implementation, decorators around it.
 //!
 //! ```text
-//! Retry (attempts, back-off, renewal)  →  Limit (points, requests in flight)  →  Log (audit trail)  →  AWS
+//! Retry (attempts, back-off, renewal; asks Pace for leave before each request)  →  Log (audit trail)  →  AWS
+//! Pace  (points, requests in flight, bandwidth, pauses)
 //! ```
 //!
-//! [`assemble`] is the only place that stacks them. The AWS SDK's own retries are off: they hide attempts from
+//! [`assemble`] is the only place that stacks them; the rules are in `design/pacing.md`. The AWS SDK's own retries are off: they hide attempts from
 //! the audit trail and do not know the service's throttling error.
 
 mod aws;
@@ -12,13 +13,16 @@ mod classify;
 mod error;
 mod limit;
 mod log;
+mod request;
 mod retry;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::model::event::PauseReason;
 use crate::model::{Attempt, Fragment, RequestBounds, StreamArn, StreamSelector, TimestampKind, UtcMillis};
 
 pub use aws::{AwsArchive, AwsSettings, ConnectError};
@@ -80,12 +84,24 @@ pub struct ClipQuery {
     pub attempts: u32,
 }
 
+/// An API of a stream's archive; each has an endpoint of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DataApi {
+    /// ListFragments.
+    ListFragments,
+    /// GetClip.
+    GetClip,
+}
+
 /// Where the bytes of a clip go.
+#[async_trait]
 pub trait ClipSink: Send {
     /// Begins anew: what an earlier attempt wrote is worthless.
     fn restart(&mut self) -> io::Result<()>;
     /// Takes the next bytes.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Waits until more may be read; the answer is not idle meanwhile.
+    async fn ready(&mut self) {}
 }
 
 /// Who is told about each request as it happens.
@@ -98,6 +114,12 @@ pub trait CallObserver: Send + Sync {
     fn retrying(&self, error: &ArchiveError, attempt: u32, delay_ms: u64);
     /// Bytes of media arrived.
     fn bytes(&self, count: u64);
+    /// A clip was got or given up; so many attempts of its budget it cost.
+    fn spent(&self, _attempts: u32) {}
+    /// Requests of the stream wait; one is tried after `retry`.
+    fn paused(&self, _stream: &str, _reason: PauseReason, _retry: Duration) {}
+    /// The paused stream answers again.
+    fn resumed(&self, _stream: &str) {}
 }
 
 /// An archive. Every method is one API call, or one page of it.
@@ -116,6 +138,21 @@ pub trait Archive: Send + Sync {
         stream: &StreamArn,
         observer: &dyn CallObserver,
     ) -> Result<Vec<(String, String)>, ArchiveError>;
+
+    /// Whether a call of that API needs GetDataEndpoint first.
+    fn needs_endpoint(&self, _stream: &StreamArn, _api: DataApi) -> bool {
+        false
+    }
+
+    /// GetDataEndpoint: keeps the endpoint for the calls of that API.
+    async fn find_endpoint(
+        &self,
+        _stream: &StreamArn,
+        _api: DataApi,
+        _observer: &dyn CallObserver,
+    ) -> Result<(), ArchiveError> {
+        Ok(())
+    }
 
     /// ListFragments, one page.
     async fn list_fragments(
@@ -146,7 +183,7 @@ pub struct Assembled {
 
 /// Stacks the decorators around an archive.
 pub fn assemble(inner: impl Archive + 'static, limits: LimitSettings, retries: RetrySettings) -> Assembled {
-    let pace = Arc::new(Pace::new(limits));
-    let limit = limit::Limit::new(log::Log::new(inner), Arc::clone(&pace));
-    Assembled { archive: Arc::new(retry::Retry::new(limit, retries)), pace }
+    let pace = Arc::new(Pace::new(limits, retries.outage));
+    let archive = Arc::new(retry::Retry::new(log::Log::new(inner), Arc::clone(&pace), retries));
+    Assembled { archive, pace }
 }

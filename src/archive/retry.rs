@@ -1,12 +1,16 @@
-//! Sends a request again when that can help: full jitter, capped; throttles cost no attempt.
+//! Sends a request again when that can help: full jitter, capped; throttles and outages cost no attempt.
 
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 
+use super::limit::{Answered, Call, Pace, Pass, Verdict};
+use super::request::{Clip, Describe, Evidence, FindEndpoint, List, ListTags, Request};
 use super::{
-    Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, FailureKind, FragmentPage, ListQuery,
+    Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, DataApi, FailureKind, FragmentPage, ListQuery,
     StreamDescription,
 };
 use crate::model::{StreamArn, StreamSelector};
@@ -17,58 +21,29 @@ const BASE: Duration = Duration::from_millis(200);
 /// No pause is longer.
 const CAP: Duration = Duration::from_secs(20);
 
-/// How long to bear with a service that only throttles.
-const THROTTLE_PATIENCE: Duration = Duration::from_mins(30);
+/// After a throttle the stream's points set the pace: the pause needs to spread requests, not to slow them down.
+const MOST_THROTTLES_COUNTED: u32 = 4;
 
-/// How often to try.
+/// How often to try, and how long to wait.
 #[derive(Debug, Clone, Copy)]
 pub struct RetrySettings {
-    /// Attempts per call, at least 1; throttles do not count.
+    /// Attempts per call, at least 1; throttles and outages do not count.
     pub attempts: u32,
+    /// How long to wait for a service that is away, or throttles everything.
+    pub outage: Duration,
 }
+
+/// Held by the one whose turn it is.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// Repeats what can succeed on repetition.
 #[derive(Debug)]
 pub(super) struct Retry<A> {
     inner: A,
+    pace: Arc<Pace>,
     settings: RetrySettings,
-}
-
-/// What one call has been through.
-struct Patience {
-    settings: RetrySettings,
-    begun: Instant,
-    sent: u32,
-    failed: u32,
-    throttled: u32,
-    renewed: bool,
-}
-
-impl Patience {
-    fn new(settings: RetrySettings) -> Self {
-        Self { settings, begun: Instant::now(), sent: 0, failed: 0, throttled: 0, renewed: false }
-    }
-
-    /// How long to wait before the next attempt, or `None` when there is to be none.
-    fn after(&mut self, error: &ArchiveError) -> Option<Duration> {
-        self.sent += 1;
-        match error.kind {
-            FailureKind::Throttled => {
-                self.throttled += 1;
-                (self.begun.elapsed() < THROTTLE_PATIENCE).then(|| jitter(self.throttled))
-            }
-            FailureKind::Transient => {
-                self.failed += 1;
-                (self.failed < self.settings.attempts).then(|| jitter(self.failed))
-            }
-            // The next attempt asks for a new endpoint and loads the credentials anew: worth one more.
-            FailureKind::Auth if !self.renewed => {
-                self.renewed = true;
-                Some(Duration::ZERO)
-            }
-            _ => None,
-        }
-    }
+    /// Held by who asks for an endpoint, so that it is asked for once, however many need it.
+    endpoints: Mutex<HashMap<(StreamArn, DataApi), Turn>>,
 }
 
 /// A random part of the capped exponential pause ("full jitter").
@@ -77,23 +52,161 @@ pub fn jitter(failures: u32) -> Duration {
     most.mul_f64(fastrand::f64())
 }
 
-impl<A> Retry<A> {
-    pub(super) fn new(inner: A, settings: RetrySettings) -> Self {
-        Self { inner, settings }
+/// What the end of a request says of the service.
+fn answered<T>(result: &Result<T, ArchiveError>) -> Answered {
+    match result.as_ref().map_err(|error| error.kind) {
+        Err(FailureKind::Throttled) => Answered::Throttled,
+        Err(FailureKind::Transient | FailureKind::Away) => Answered::No,
+        _ => Answered::Yes,
     }
 }
 
-/// Pauses before the next attempt, or gives the error back when there is to be none.
-async fn pause(
-    patience: &mut Patience,
-    error: ArchiveError,
-    observer: &dyn CallObserver,
-) -> Result<(), ArchiveError> {
-    let Some(delay) = patience.after(&error) else { return Err(error) };
-    let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-    observer.retrying(&error, patience.sent, delay_ms);
-    tokio::time::sleep(delay).await;
-    Ok(())
+impl<A: Archive> Retry<A> {
+    pub(super) fn new(inner: A, pace: Arc<Pace>, settings: RetrySettings) -> Self {
+        Self { inner, pace, settings, endpoints: Mutex::default() }
+    }
+
+    /// Sends a request until it is answered or there is to be no other attempt.
+    async fn persist<R: Request>(
+        &self,
+        mut request: R,
+        observer: &dyn CallObserver,
+    ) -> Result<R::Answer, ArchiveError> {
+        let call = self.pace.call(request.key(), request.stream());
+        let result = self.attempt(&call, &mut request, observer).await;
+        if request.api() == "GetClip" {
+            observer.spent(call.spent());
+        }
+        result
+    }
+
+    async fn attempt<R: Request>(
+        &self,
+        call: &Call<'_>,
+        request: &mut R,
+        observer: &dyn CallObserver,
+    ) -> Result<R::Answer, ArchiveError> {
+        let attempts = self.settings.attempts.min(request.attempts());
+        let (mut requests, mut throttled, mut renewed) = (0, 0, false);
+        loop {
+            if let Some((stream, api)) = request.endpoint() {
+                self.ensure_endpoint(stream, api, observer).await?;
+            }
+            let permit = match call.admit(request.cost(), Pass::Ordinary).await {
+                Ok(permit) => permit,
+                Err(given_up) => return Err(self.given_up(request, &given_up.last_error)),
+            };
+            let result = request.send(&self.inner, &self.pace, observer).await;
+            let words = result.as_ref().err().map(|error| error.message.as_str());
+            let verdict = call.ended(permit, answered(&result), words, attempts, observer);
+            let error = match result {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            requests += 1;
+            let verdict = match verdict {
+                Some(Verdict::Doubt) => {
+                    let answers = self.ask_for(request.evidence(), call, observer).await;
+                    tracing::debug!(api = request.api(), stream = request.stream(), answers, "service asked");
+                    Some(call.settle(answers, observer))
+                }
+                verdict => verdict,
+            };
+            let delay = match verdict {
+                Some(Verdict::GivenUp) => return Err(self.given_up(request, &error.message)),
+                Some(Verdict::Counted(spent)) if spent >= attempts => return Err(error),
+                Some(Verdict::Counted(spent)) => jitter(spent),
+                Some(Verdict::Free | Verdict::Doubt) => {
+                    throttled += 1;
+                    jitter(throttled.min(MOST_THROTTLES_COUNTED))
+                }
+                None if !renewed && may_be_renewed(&error, request) => {
+                    renewed = true;
+                    Duration::ZERO
+                }
+                None => return Err(error),
+            };
+            observer.retrying(&error, requests, u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Makes sure that the endpoint of an API is known: GetDataEndpoint is a request of its own, with a budget of its
+    /// own.
+    fn ensure_endpoint<'a>(
+        &'a self,
+        stream: &'a StreamArn,
+        api: DataApi,
+        observer: &'a dyn CallObserver,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ArchiveError>> + Send + 'a>> {
+        Box::pin(async move {
+            if !self.inner.needs_endpoint(stream, api) {
+                return Ok(());
+            }
+            let asking = {
+                let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(endpoints.entry((stream.clone(), api)).or_default())
+            };
+            let _asking = asking.lock().await;
+            if self.inner.needs_endpoint(stream, api) {
+                self.persist(FindEndpoint(stream, api), observer).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether the service answers a cheap request for the stream.
+    async fn ask_for(&self, evidence: Evidence, call: &Call<'_>, observer: &dyn CallObserver) -> bool {
+        match evidence {
+            Evidence::Listing(query) => {
+                let list = DataApi::ListFragments;
+                if self.inner.needs_endpoint(&query.stream, list)
+                    && !self.once(FindEndpoint(&query.stream, list), call, observer).await
+                {
+                    return false;
+                }
+                // Without its endpoint the stream's control plane has answered, if only to refuse.
+                self.inner.needs_endpoint(&query.stream, list)
+                    || self.once(List(&query), call, observer).await
+            }
+            Evidence::Describe(arn) => self.once(Describe(&StreamSelector::Arn(arn)), call, observer).await,
+            Evidence::OtherStreams => call.others_answered(),
+        }
+    }
+
+    /// Sends a request once, pause or not; whether it was answered.
+    async fn once<R: Request>(&self, mut request: R, call: &Call<'_>, observer: &dyn CallObserver) -> bool {
+        let Ok(permit) = call.admit(request.cost(), Pass::Evidence).await else { return false };
+        let answered = answered(&request.send(&self.inner, &self.pace, observer).await);
+        call.evidence_ended(&permit, answered);
+        answered == Answered::Yes
+    }
+
+    /// The error of a call whose stream was paused for longer than the user wants to wait.
+    fn given_up<R: Request>(&self, request: &R, last: &str) -> ArchiveError {
+        let minutes = self.settings.outage.as_secs_f64() / 60.0;
+        ArchiveError {
+            api: request.api(),
+            stream: request.stream().to_owned(),
+            kind: FailureKind::Away,
+            code: None,
+            message: format!(
+                "no request for the stream has succeeded for {minutes:.0} min, as long as `outage` allows; the last \
+                 answer: {last}; run the same command again to resume"
+            ),
+            request_id: None,
+            source: None,
+        }
+    }
+}
+
+/// Whether a new endpoint, or credentials loaded anew, may change the answer.
+fn may_be_renewed<R: Request>(error: &ArchiveError, request: &R) -> bool {
+    match error.kind {
+        FailureKind::Auth => true,
+        FailureKind::Denied => request.endpoint().is_some(),
+        _ => false,
+    }
 }
 
 #[async_trait]
@@ -103,13 +216,7 @@ impl<A: Archive> Archive for Retry<A> {
         stream: &StreamSelector,
         observer: &dyn CallObserver,
     ) -> Result<StreamDescription, ArchiveError> {
-        let mut patience = Patience::new(self.settings);
-        loop {
-            match self.inner.describe_stream(stream, observer).await {
-                Ok(description) => return Ok(description),
-                Err(error) => pause(&mut patience, error, observer).await?,
-            }
-        }
+        self.persist(Describe(stream), observer).await
     }
 
     async fn list_tags(
@@ -117,13 +224,7 @@ impl<A: Archive> Archive for Retry<A> {
         stream: &StreamArn,
         observer: &dyn CallObserver,
     ) -> Result<Vec<(String, String)>, ArchiveError> {
-        let mut patience = Patience::new(self.settings);
-        loop {
-            match self.inner.list_tags(stream, observer).await {
-                Ok(tags) => return Ok(tags),
-                Err(error) => pause(&mut patience, error, observer).await?,
-            }
-        }
+        self.persist(ListTags(stream), observer).await
     }
 
     async fn list_fragments(
@@ -131,13 +232,7 @@ impl<A: Archive> Archive for Retry<A> {
         query: &ListQuery,
         observer: &dyn CallObserver,
     ) -> Result<FragmentPage, ArchiveError> {
-        let mut patience = Patience::new(self.settings);
-        loop {
-            match self.inner.list_fragments(query, observer).await {
-                Ok(page) => return Ok(page),
-                Err(error) => pause(&mut patience, error, observer).await?,
-            }
-        }
+        self.persist(List(query), observer).await
     }
 
     async fn get_clip(
@@ -146,63 +241,9 @@ impl<A: Archive> Archive for Retry<A> {
         sink: &mut dyn ClipSink,
         observer: &dyn CallObserver,
     ) -> Result<u64, ArchiveError> {
-        let attempts = self.settings.attempts.min(query.attempts);
-        let mut patience = Patience::new(RetrySettings { attempts });
-        loop {
-            match self.inner.get_clip(query, sink, observer).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) => pause(&mut patience, error, observer).await?,
-            }
-        }
+        self.persist(Clip { query, sink }, observer).await
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(kind: FailureKind) -> ArchiveError {
-        ArchiveError {
-            api: "GetClip",
-            stream: "front-gate".to_owned(),
-            kind,
-            code: None,
-            message: String::new(),
-            request_id: None,
-            source: None,
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn throttles_cost_no_attempt_and_other_failures_do() {
-        let mut patience = Patience::new(RetrySettings { attempts: 3 });
-        for _ in 0..50 {
-            assert!(patience.after(&error(FailureKind::Throttled)).is_some());
-        }
-        assert!(patience.after(&error(FailureKind::Transient)).is_some());
-        assert!(patience.after(&error(FailureKind::Transient)).is_some());
-        assert!(patience.after(&error(FailureKind::Transient)).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn credentials_are_renewed_once_and_what_cannot_pass_is_not_repeated() {
-        let mut patience = Patience::new(RetrySettings { attempts: 8 });
-        assert_eq!(patience.after(&error(FailureKind::Auth)), Some(Duration::ZERO));
-        assert!(patience.after(&error(FailureKind::Auth)).is_none());
-        for kind in
-            [FailureKind::Denied, FailureKind::NoMedia, FailureKind::Invalid, FailureKind::MediaRefused]
-        {
-            assert!(Patience::new(RetrySettings { attempts: 8 }).after(&error(kind)).is_none());
-        }
-    }
-
-    #[test]
-    fn pauses_grow_to_the_cap_and_are_spread_over_all_of_it() {
-        let pauses: Vec<Duration> = (0..2_000).map(|_| jitter(40)).collect();
-        assert!(pauses.iter().all(|pause| *pause <= CAP));
-        assert!(
-            pauses.iter().any(|pause| *pause < CAP / 4) && pauses.iter().any(|pause| *pause > CAP * 3 / 4)
-        );
-        assert!((0..200).all(|_| jitter(1) <= BASE));
-    }
-}
+mod tests;

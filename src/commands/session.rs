@@ -1,6 +1,7 @@
 //! What the commands that speak to an archive have in common: the way to it, and a run from the lock to the report.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -97,8 +98,12 @@ pub(super) async fn connect(file: &JobFile, emulator: Option<&Emulator>) -> Resu
     let limits = &file.limits;
     Ok(archive::assemble(
         archive,
-        LimitSettings { requests_in_flight: limits.requests_in_flight, stream_budget: limits.stream_budget },
-        RetrySettings { attempts: limits.attempts },
+        LimitSettings {
+            requests_in_flight: limits.requests_in_flight,
+            stream_budget: limits.stream_budget,
+            bandwidth: limits.bandwidth,
+        },
+        RetrySettings { attempts: limits.attempts, outage: Duration::from_millis(limits.outage_ms) },
     ))
 }
 
@@ -109,12 +114,14 @@ fn aws_settings(file: &JobFile, emulator: Option<&Emulator>) -> AwsSettings {
             profile: None,
             endpoint_url: Some(emulator.endpoint()),
             static_credentials: Some(("emulator".to_owned(), "emulator".to_owned())),
+            idle_timeout: None,
         },
         None => AwsSettings {
             region: file.aws.region.clone(),
             profile: file.aws.profile.clone(),
             endpoint_url: file.aws.endpoint_url.clone(),
             static_credentials: None,
+            idle_timeout: None,
         },
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -15,9 +16,9 @@ use crate::clock::Clock;
 use crate::fs::{self, FsError};
 use crate::media::clip::{ClipVerdict, UnusableClip, check_clip};
 use crate::media::mp4::Mp4Error;
+use crate::model::event::PauseReason;
 use crate::model::{
-    Attempt, AttemptOutcome, ChunkId, ExportId, Fragment, RequestBounds, Sha256Digest, StreamArn,
-    TimestampKind,
+    Attempt, ChunkId, ExportId, Fragment, RequestBounds, Sha256Digest, StreamArn, TimestampKind,
 };
 use crate::plan::{self, PlannedChunk};
 use crate::store::ChunkError;
@@ -101,7 +102,7 @@ pub(super) async fn fetch(
         attempts: context.attempts,
     };
     let several = job.fragments.len() > 1;
-    let counter = FailureCounter { observer, failed: AtomicU32::new(0) };
+    let counter = SpentCounter { observer, spent: AtomicU32::new(0) };
     // Answers that were no use; the counter has the requests that had none.
     let mut useless = 0;
     loop {
@@ -129,7 +130,7 @@ pub(super) async fn fetch(
             },
         };
         useless += 1;
-        let spent = useless + counter.failed.load(Ordering::Relaxed);
+        let spent = useless + counter.spent.load(Ordering::Relaxed);
         if spent >= context.attempts {
             return FetchOutcome::Failed(problem);
         }
@@ -138,21 +139,18 @@ pub(super) async fn fetch(
     }
 }
 
-/// Counts the requests for clips that failed in passing, on their way to the observer.
-struct FailureCounter<'a> {
+/// Adds up what the calls for clips have cost, on their way to the observer.
+struct SpentCounter<'a> {
     observer: &'a dyn CallObserver,
-    failed: AtomicU32,
+    spent: AtomicU32,
 }
 
-impl CallObserver for FailureCounter<'_> {
+impl CallObserver for SpentCounter<'_> {
     fn answered(&self, request_id: Option<&str>) {
         self.observer.answered(request_id);
     }
 
     fn attempt(&self, attempt: Attempt) {
-        if attempt.outcome == AttemptOutcome::Transient {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-        }
         self.observer.attempt(attempt);
     }
 
@@ -162,6 +160,19 @@ impl CallObserver for FailureCounter<'_> {
 
     fn bytes(&self, count: u64) {
         self.observer.bytes(count);
+    }
+
+    fn spent(&self, attempts: u32) {
+        self.spent.fetch_add(attempts, Ordering::Relaxed);
+        self.observer.spent(attempts);
+    }
+
+    fn paused(&self, stream: &str, reason: PauseReason, retry: Duration) {
+        self.observer.paused(stream, reason, retry);
+    }
+
+    fn resumed(&self, stream: &str) {
+        self.observer.resumed(stream);
     }
 }
 
@@ -181,7 +192,9 @@ async fn classify(
         FailureKind::Throttled | FailureKind::Transient | FailureKind::Invalid => FetchOutcome::Failed(words),
         FailureKind::Auth => FetchOutcome::Stop(Stop::Auth(Box::new(error))),
         FailureKind::Local => FetchOutcome::Stop(Stop::of_archive(error)),
-        FailureKind::Denied | FailureKind::StreamNotFound => FetchOutcome::StreamFailed(error),
+        FailureKind::Denied | FailureKind::StreamNotFound | FailureKind::Away => {
+            FetchOutcome::StreamFailed(error)
+        }
         FailureKind::MediaUnsupported => {
             let message = format!("{}; {WAY_OUT}", error.message);
             FetchOutcome::StreamFailed(ArchiveError { message, ..error })
@@ -196,6 +209,7 @@ async fn classify(
                 Err(error) if error.kind == FailureKind::Auth => {
                     FetchOutcome::Stop(Stop::Auth(Box::new(error)))
                 }
+                Err(error) if error.kind == FailureKind::Away => FetchOutcome::StreamFailed(error),
                 Err(error) => {
                     let detail =
                         format!("{}; and it cannot be listed again: {}", words.detail, error.message);

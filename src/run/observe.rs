@@ -1,10 +1,11 @@
 //! Collects the requests of one task for the audit trail, and tells the user of throttles and repetitions.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::archive::{ArchiveError, CallObserver, FailureKind};
 use crate::model::Attempt;
-use crate::model::event::{EventSink, RunEvent};
+use crate::model::event::{EventSink, PauseReason, RunEvent};
 
 /// The observer of one task's calls.
 pub(super) struct Observer {
@@ -45,5 +46,14 @@ impl CallObserver for Observer {
 
     fn bytes(&self, bytes: u64) {
         self.events.event(RunEvent::BytesReceived { bytes });
+    }
+
+    fn paused(&self, stream: &str, reason: PauseReason, retry: Duration) {
+        let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+        self.events.event(RunEvent::StreamPaused { stream: stream.to_owned(), reason, retry_ms });
+    }
+
+    fn resumed(&self, stream: &str) {
+        self.events.event(RunEvent::StreamResumed { stream: stream.to_owned() });
     }
 }

@@ -250,7 +250,8 @@ impl Store {
                     ":bytes": Unsigned(attempt.bytes),
                 };
                 insert.execute(values).during("record requests")?;
-                if chunk.is_some() {
+                // A listing or an endpoint that was asked for on its behalf is not an attempt at the chunk.
+                if chunk.is_some() && attempt.api == "GetClip" {
                     let counts =
                         !matches!(attempt.outcome, AttemptOutcome::Throttled | AttemptOutcome::Cancelled);
                     let values = named_params! {
