@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::emulator::{Disturbance, disturbance_help};
 use crate::logging::LogFormat;
-use crate::model::StreamSelector;
+use crate::model::{Edges, StreamSelector, Timeline, TimestampKind};
 use crate::report::{OutputFormat, ProgressMode};
 
 const AFTER_HELP: &str = "\
@@ -21,6 +22,7 @@ Exit codes:
     1  something unexpected happened
     2  the command line, the job file or this machine must be mended first
     3  finished, but some exports failed or came out partial; run again to resume
+       verify: something is not as recorded
     4  another run holds the state file
     5  the credentials stop the run, or every stream is denied
   130  interrupted; run again to resume";
@@ -68,6 +70,10 @@ pub enum Command {
     Run(RunArgs),
     /// Show the last run and every export as recorded; works during a run
     Status(StatusArgs),
+    /// Export one range of one stream without a job file; the same command again resumes
+    Clip(ClipArgs),
+    /// Compare exports with their manifests and checksums, offline
+    Verify(VerifyArgs),
     /// Serve an embedded archive on this machine for other clients
     Emulator(EmulatorArgs),
 }
@@ -107,6 +113,73 @@ pub struct StatusArgs {
     pub states: Vec<PathBuf>,
 }
 
+/// Export one range of one stream without a job file; the same command again resumes.
+#[derive(Debug, Clone, Args)]
+#[command(
+    group = clap::ArgGroup::new("range").args(["from", "last"]).required(true),
+    after_help = "\
+Example:
+  kvs-export clip front-gate --last 5m
+  kvs-export clip front-gate --from 2025-03-03T08:00:00Z --to 2025-03-03T08:01:30Z -o door.mp4
+  kvs-export clip front-gate --from \"yesterday 18:00\" --to \"today 06:00\" --time-zone Europe/Berlin"
+)]
+pub struct ClipArgs {
+    /// The stream's name or ARN
+    #[arg(value_name = "STREAM")]
+    pub stream: String,
+    /// The first instant: a date-time, "today 06:00", "-90m", …, as in a job file
+    #[arg(long, value_name = "TIME", requires = "to", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// The first instant after it
+    #[arg(long, value_name = "TIME", requires = "from", allow_hyphen_values = true)]
+    pub to: Option<String>,
+    /// So long, up to the start of the current minute
+    #[arg(long, value_name = "LENGTH", conflicts_with_all = ["from", "to"])]
+    pub last: Option<String>,
+    /// The video; without it one in the current folder, named after stream, start and end
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The zone of local times: an IANA name or "UTC"
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+    /// The clock that selects and orders
+    #[arg(long, value_name = "CLOCK", default_value = "server", value_parser = words(TIMESTAMPS))]
+    pub timestamps: TimestampKind,
+    /// Whether the fragment that reaches into the range belongs to it
+    #[arg(long, value_name = "EDGES", default_value = "cover", value_parser = words(EDGES))]
+    pub edges: Edges,
+    /// Whether gaps are closed in the video
+    #[arg(long, value_name = "HOW", default_value = "compact", value_parser = words(TIMELINES))]
+    pub timeline: Timeline,
+    /// How long after the range's end to wait for fragments that are still on their way
+    #[arg(long, value_name = "LENGTH", default_value = "60s")]
+    pub settle: String,
+    /// The region of a stream given by name
+    #[arg(long)]
+    pub region: Option<String>,
+    /// The profile of the shared AWS configuration
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// The control plane's URL: a VPC endpoint, or an emulator
+    #[arg(long, value_name = "URL")]
+    pub endpoint_url: Option<String>,
+    /// Export from the embedded archive instead of AWS, into ./demo
+    #[arg(long)]
+    pub emulator: bool,
+}
+
+/// Compare exports with their manifests and checksums, offline.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Example:
+  kvs-export verify exports
+  kvs-export verify front-gate.mp4 yard.manifest.json --format json")]
+pub struct VerifyArgs {
+    /// Manifests, .sha256 files, videos, or folders with all that is below them
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
 /// Serve an embedded archive on this machine for other clients.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -144,6 +217,21 @@ fn disturbance(text: &str) -> Result<Disturbance, String> {
         let accepted = refusal.accepted.map(|form| format!("; accepted: {form}")).unwrap_or_default();
         let meant = refusal.suggestion.map(|word| format!("; did you mean {word:?}?")).unwrap_or_default();
         format!("{}{accepted}{meant}", refusal.message)
+    })
+}
+
+const TIMESTAMPS: [(&str, TimestampKind); 2] =
+    [("server", TimestampKind::Server), ("producer", TimestampKind::Producer)];
+const EDGES: [(&str, Edges); 2] = [("cover", Edges::Cover), ("inside", Edges::Inside)];
+const TIMELINES: [(&str, Timeline); 2] = [("compact", Timeline::Compact), ("wallclock", Timeline::Wallclock)];
+
+/// Takes one of a job file's words.
+fn words<T: Copy + Send + Sync + 'static>(
+    meanings: [(&'static str, T); 2],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(meanings.map(|(word, _)| word)).try_map(move |found| {
+        let meaning = meanings.iter().find(|(word, _)| *word == found);
+        meaning.map(|(_, meaning)| *meaning).ok_or("no such word")
     })
 }
 
@@ -209,6 +297,13 @@ mod tests {
             "kvs-export emulator --port 70000",
             "kvs-export emulator --fault trottle",
             "kvs-export emulator --fault slow",
+            "kvs-export verify",
+            "kvs-export clip",
+            "kvs-export clip gate",
+            "kvs-export clip gate --from now",
+            "kvs-export clip gate --to now",
+            "kvs-export clip gate --last 5m --to now",
+            "kvs-export clip gate --last 5m --edges round",
         ] {
             assert_eq!(parse(arguments).expect_err(arguments).exit_code(), 2, "{arguments}");
         }

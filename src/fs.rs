@@ -89,6 +89,21 @@ pub fn create(path: &Path) -> Result<File, FsError> {
         .map_err(failed_to("create", path))
 }
 
+/// Opens a file for reading that somebody else names: neither through a symbolic link nor anything but a file.
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags, open};
+    use rustix::io::Errno;
+    // Without NONBLOCK a pipe would be waited for until somebody writes into it.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let not_a_file = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(opened) => File::from(opened),
+        Err(Errno::LOOP) => return Err(not_a_file("it is a symbolic link, which is not followed")),
+        Err(error) => return Err(error.into()),
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_a_file("it is not a file")) }
+}
+
 /// Syncs a file's content and size to the disk.
 pub fn sync_file(file: &File, path: &Path) -> Result<(), FsError> {
     file.sync_all().map_err(failed_to("sync", path))
@@ -151,6 +166,14 @@ pub fn remove_file(path: &Path) -> Result<(), FsError> {
 /// Removes a folder with all that is in it; no error when it is not there.
 pub fn remove_dir_all(path: &Path) -> Result<(), FsError> {
     gone_is_fine(std::fs::remove_dir_all(path)).map_err(failed_to("remove the folder", path))
+}
+
+/// Removes a folder that holds nothing; no error when it does, or is not there.
+pub fn remove_dir_if_empty(path: &Path) -> Result<(), FsError> {
+    match std::fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        result => gone_is_fine(result).map_err(failed_to("remove the folder", path)),
+    }
 }
 
 fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {

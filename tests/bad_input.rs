@@ -533,7 +533,7 @@ fn a_missing_region_is_told_with_where_to_set_it() {
     let ended = place.run();
     ended.assert_says(
         2,
-        &["error: no AWS region is configured\n  hint: set [aws] region in the job file, or AWS_REGION\n"],
+        &["error: no AWS region is configured\n  hint: set AWS_REGION, [aws] region in the job file, or --region with clip\n"],
     );
     place.assert_nothing_made();
 }

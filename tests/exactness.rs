@@ -309,7 +309,7 @@ fn a_range_without_media_leaves_a_manifest_and_no_video() {
         assert_eq!(manifest["gaps"][0]["ms"], 45 * MINUTE);
     }
     let files = std::fs::read_dir(scene.outputs()).expect("the folder").count();
-    assert_eq!(files, jobs.len(), "a manifest for each job and nothing else");
+    assert_eq!(files, 2 * jobs.len(), "a manifest and its checksum for each job, and nothing else");
     let asked = scene.requests(Api::ListFragments).len();
     let again = scene.run().expect_code(0);
     assert!(jobs.iter().all(|job| again.export(&job.name)["already"] == true));

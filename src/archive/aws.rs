@@ -24,6 +24,7 @@ use aws_types::request_id::RequestId;
 use media::types as kvs;
 
 use super::classify::{CallName, Classified};
+use super::redact::redact;
 use super::{
     Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, DataApi, FailureKind, FragmentPage, ListQuery,
     StreamDescription,
@@ -104,7 +105,8 @@ impl AwsArchive {
         let provider = config
             .credentials_provider()
             .ok_or_else(|| ConnectError::Credentials("no credentials provider is configured".to_owned()))?;
-        provider.provide_credentials().await.map_err(|error| ConnectError::Credentials(chain(&error)))?;
+        let refused = |error| ConnectError::Credentials(redact(&chain(&error)));
+        provider.provide_credentials().await.map_err(refused)?;
         Ok(Self {
             settings: settings.clone(),
             idle_timeout: settings.idle_timeout.unwrap_or(IDLE_TIMEOUT),

@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::error::{ArchiveError, FailureKind};
+use super::redact::redact;
 use crate::error::chain;
 use crate::model::UtcMillis;
 
@@ -30,7 +31,7 @@ impl CallName<'_> {
             stream: self.stream.to_owned(),
             kind,
             code: None,
-            message: message.into(),
+            message: redact(&message.into()),
             request_id: None,
             source: None,
         }

@@ -13,6 +13,7 @@ mod classify;
 mod error;
 mod limit;
 mod log;
+mod redact;
 mod request;
 mod retry;
 

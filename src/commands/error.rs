@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::archive::ConnectError;
 use crate::emulator::EmulatorError;
 use crate::error::chain;
+use crate::evidence::verify::VerifyError;
 use crate::fs::FsError;
 use crate::job::JobErrors;
 use crate::logging::LoggingError;
@@ -48,6 +49,9 @@ pub enum CommandError {
     /// The embedded archive does not start.
     #[error(transparent)]
     Emulator(#[from] EmulatorError),
+    /// There is nothing to verify.
+    #[error(transparent)]
+    Verify(VerifyError),
     /// The log cannot be set up.
     #[error(transparent)]
     Logging(#[from] LoggingError),
@@ -91,6 +95,7 @@ impl CommandError {
             | Self::Usage(_)
             | Self::Ffmpeg(_)
             | Self::Emulator(_)
+            | Self::Verify(_)
             | Self::Logging(_)
             | Self::Connect(ConnectError::NoRegion) => Outcome::Usage,
             Self::WorkLocked { .. } => Outcome::Locked,
@@ -109,7 +114,9 @@ impl CommandError {
                  AWS_SECRET_ACCESS_KEY",
                 "without an AWS account: kvs-export run jobs.example.toml --emulator",
             ],
-            Self::Connect(ConnectError::NoRegion) => &["set [aws] region in the job file, or AWS_REGION"],
+            Self::Connect(ConnectError::NoRegion) => {
+                &["set AWS_REGION, [aws] region in the job file, or --region with clip"]
+            }
             Self::Store(StoreError::Locked { .. }) => {
                 &["wait for it, or see what it does with: kvs-export status"]
             }
@@ -132,9 +139,9 @@ impl CommandError {
             }
             Self::Fs(error) if error.is_disk_full() => &[MAKE_ROOM],
             Self::Store(error) if error.is_disk_full() => &[MAKE_ROOM],
-            Self::Fs(_) | Self::Store(StoreError::Fs(_)) => {
-                &["make it writable, or name another folder with `state` and `work` in the job file"]
-            }
+            Self::Fs(_) | Self::Store(StoreError::Fs(_)) => &[
+                "make it writable, or name another folder: `state` and `work` in the job file, -o with clip",
+            ],
             _ => &[],
         };
         hints.iter().map(|hint| (*hint).to_owned()).collect()

@@ -1,5 +1,6 @@
 //! One file a subcommand; each returns an exit code.
 
+mod clip;
 mod emulator;
 mod error;
 mod job_file;
@@ -7,6 +8,7 @@ mod run;
 mod session;
 mod signals;
 mod status;
+mod verify;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -41,6 +43,8 @@ pub fn execute(cli: &Cli) -> ExitCode {
     let code = match &cli.command {
         Command::Run(args) => runtime.block_on(run::run(args, &cli.global)),
         Command::Status(args) => status::status(args, &cli.global),
+        Command::Clip(args) => runtime.block_on(clip::clip(args, &cli.global)),
+        Command::Verify(args) => verify::verify(args, &cli.global),
         Command::Emulator(args) => runtime.block_on(emulator::emulator(args, &cli.global)),
     };
     // A blocking task that still hangs must not keep the process.

@@ -21,7 +21,7 @@ use crate::report::{self, OutputFormat};
 use crate::run::JobFileFacts;
 
 /// Where `--emulator` keeps everything, below the current folder.
-const DEMO_FOLDER: &str = "demo";
+pub(super) const DEMO_FOLDER: &str = "demo";
 
 /// How slow the embedded archive answers with `--emulator`: like a service that is some way off.
 const DEMO_LATENCY: Duration = Duration::from_millis(250);
@@ -31,7 +31,12 @@ const DEMO_BYTES_PER_SECOND: u64 = 150_000;
 
 /// Runs and reports; standard output holds one document whatever happens.
 pub(super) async fn run(args: &RunArgs, global: &GlobalArgs) -> u8 {
-    let report = match prepare(args, global).await {
+    tell(prepare(args, global).await, global)
+}
+
+/// Writes the document of a run that ended, or could not begin; gives the exit code.
+pub(super) fn tell(result: Result<RunReport, CommandError>, global: &GlobalArgs) -> u8 {
+    let report = match result {
         Ok(report) => report,
         Err(error) => {
             complain(&error, stderr_color(global));
@@ -126,7 +131,7 @@ fn demo_folder(args: &RunArgs) -> Result<Option<PathBuf>, CommandError> {
 }
 
 /// The archive of `--emulator`: any stream at any time; `loading-dock` has a gap in the example's range.
-fn demo_archive() -> EmulatorConfig {
+pub(super) fn demo_archive() -> EmulatorConfig {
     let gap = TimeRange::new(UtcMillis::new(1_740_988_840_000), UtcMillis::new(1_740_988_850_000));
     let dock = Camera::steady("loading-dock");
     EmulatorConfig {

@@ -309,3 +309,58 @@ pub fn manifest_warnings(path: &Path) -> Result<Vec<String>, FsError> {
     let read: Result<Warnings, _> = serde_json::from_reader(std::io::BufReader::new(file));
     Ok(read.map_err(|error| failed_to("read", path)(error.into()))?.warnings)
 }
+
+/// What a finished export is told by, read back from its manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ManifestSummary {
+    /// The export's id.
+    pub export_id: String,
+    /// `done`, `partial` or `empty`.
+    pub status: String,
+    /// Where the media comes from.
+    pub stream: StreamSummary,
+    /// Fragments in the output.
+    pub fragments: u64,
+    /// The size of those fragments as listed, in bytes.
+    pub listed_bytes: u64,
+    /// The length of those fragments as listed, in milliseconds.
+    pub media_ms: u64,
+    /// Time without fragments.
+    pub gaps: Vec<GapSummary>,
+    /// What the reader should know.
+    pub warnings: Vec<String>,
+    /// The chunks.
+    pub chunks: Vec<ChunkSummary>,
+}
+
+/// The stream of a [`ManifestSummary`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct StreamSummary {
+    /// Its ARN.
+    pub arn: String,
+}
+
+/// A gap of a [`ManifestSummary`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct GapSummary {
+    /// Where the media before it ends.
+    pub from: jiff::Timestamp,
+    /// Where the media after it begins.
+    pub to: jiff::Timestamp,
+    /// Its length in milliseconds.
+    pub ms: i64,
+}
+
+/// A chunk of a [`ManifestSummary`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ChunkSummary {
+    /// `fetched`, `rejected` or `expired`.
+    pub state: String,
+}
+
+/// The summary of a manifest that stands. Holds one word a chunk: for an export of hours, not of years.
+pub fn manifest_summary(path: &Path) -> Result<ManifestSummary, FsError> {
+    let file = fs::open_plain(path).map_err(failed_to("open", path))?;
+    let read = serde_json::from_reader(std::io::BufReader::new(file));
+    read.map_err(|error| failed_to("read", path)(std::io::Error::from(error)))
+}

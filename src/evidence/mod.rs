@@ -2,9 +2,11 @@
 
 mod checksums;
 mod manifest;
+pub mod verify;
 
 pub use checksums::{checksums, hash_file};
 pub use manifest::{
-    ChunkEntry, ClockEntry, DroppedEntry, GapEntry, JobFileEntry, MANIFEST_SCHEMA, Manifest, MergeEntry,
-    MissingEntry, OutputEntry, RequestedEntry, StreamEntry, ToolEntry, manifest_warnings, write_manifest,
+    ChunkEntry, ChunkSummary, ClockEntry, DroppedEntry, GapEntry, GapSummary, JobFileEntry, MANIFEST_SCHEMA,
+    Manifest, ManifestSummary, MergeEntry, MissingEntry, OutputEntry, RequestedEntry, StreamEntry,
+    StreamSummary, ToolEntry, manifest_summary, manifest_warnings, write_manifest,
 };

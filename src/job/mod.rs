@@ -7,6 +7,7 @@
 //! Pure: the caller reads the file and tells the time. All problems of a file are reported at once, each with its
 //! line, column, key and the accepted form; array elements are counted from 1 (`job[2].from`).
 
+mod clip;
 mod duration;
 mod errors;
 mod paths;
@@ -20,6 +21,7 @@ pub mod time;
 
 use std::path::Path;
 
+pub use clip::{CLIP_JOB, ClipRange, ClipWords, clip};
 pub use duration::Duration;
 pub use errors::{JobErrors, JobProblem, Refusal, decode, nearest};
 pub use resolve::Resolved;

@@ -180,7 +180,8 @@ fn aws(raw: RawAws) -> AwsSettings {
     }
 }
 
-fn limits(raw: RawLimits) -> Limits {
+/// The limits, defaults applied.
+pub(super) fn limits(raw: RawLimits) -> Limits {
     let count = |entry: Entry<u32>, default| entry.value().unwrap_or(default);
     Limits {
         requests_in_flight: count(raw.requests_in_flight, DEFAULT_REQUESTS_IN_FLIGHT) as usize,

@@ -15,6 +15,7 @@ pub mod spec;
 pub mod status;
 pub mod stream;
 pub mod time;
+pub mod verification;
 
 pub use attempt::{Attempt, AttemptOutcome};
 pub use chunk::{ChunkEvent, ChunkId, ChunkState, RequestBounds};

@@ -13,12 +13,14 @@ mod status;
 mod summary;
 mod table;
 pub mod units;
+mod verification;
 
 use serde::Serialize;
 
 pub use progress::{Progress, ProgressMode, ProgressOptions, progress};
 pub use status::status_text;
 pub use summary::summary;
+pub use verification::verification;
 
 /// What standard output holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -87,6 +89,19 @@ mod tests {
                 .collect();
             assert!(missing.is_empty(), "docs/json.md says nothing of {missing:?}");
         }
+    }
+
+    #[test]
+    fn every_key_of_a_verification_is_documented() {
+        let page = include_str!("../../docs/json.md");
+        let (_, section) = page.split_once("## `kvs-export/verify/1`").expect("a section");
+        let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+        let document = serde_json::to_value(verification::tests::everything()).expect("JSON");
+        let mut found = BTreeSet::new();
+        keys(&document, &mut found);
+        assert!(found.len() > 25, "{found:?}");
+        let missing: Vec<_> = found.iter().filter(|key| !section.contains(&format!("`{key}`"))).collect();
+        assert!(missing.is_empty(), "docs/json.md says nothing of {missing:?}");
     }
 
     #[test]

@@ -191,16 +191,13 @@ fn write_sidecars(
         &manifest,
         super::proof::chunk_entries(store, id, spec.keep_chunks),
     )?;
-    let mut sidecars = vec![(OutputRole::Manifest, names.manifest())];
-    if !outputs.is_empty() {
-        let (_, manifest_hash) = hash_file(&staged_manifest)?;
-        let manifest_name = file_name(&names.manifest());
-        let videos = outputs.iter().map(|output| (file_name(&output.path), output.sha256));
-        let lines: Vec<_> = videos.chain([(manifest_name, manifest_hash)]).collect();
-        let text = evidence::checksums(lines.iter().map(|(name, hash)| (name.as_str(), *hash)));
-        fs::write_durably(&staging.join(file_name(&names.checksums())), text.as_bytes())?;
-        sidecars.push((OutputRole::Checksum, names.checksums()));
-    }
+    let (_, manifest_hash) = hash_file(&staged_manifest)?;
+    let manifest_name = file_name(&names.manifest());
+    let videos = outputs.iter().map(|output| (file_name(&output.path), output.sha256));
+    let lines: Vec<_> = videos.chain([(manifest_name, manifest_hash)]).collect();
+    let text = evidence::checksums(lines.iter().map(|(name, hash)| (name.as_str(), *hash)));
+    fs::write_durably(&staging.join(file_name(&names.checksums())), text.as_bytes())?;
+    let sidecars = [(OutputRole::Manifest, names.manifest()), (OutputRole::Checksum, names.checksums())];
     for (role, path) in sidecars {
         let (size_bytes, sha256) = hash_file(&staging.join(file_name(&path)))?;
         outputs.push(ExpectedOutput { role, part: 1, path, size_bytes, sha256 });

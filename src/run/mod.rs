@@ -34,7 +34,7 @@ use crate::model::report::{Outcome, RUN_SCHEMA, RunReport};
 use crate::model::{ExportId, Sha256Digest};
 use crate::store::{NewRun, RunId, Store, StoreError};
 
-pub use prepare::Asked;
+pub use prepare::{Asked, occupied};
 pub use stop::Stop;
 
 /// The job file, for the run's row and the manifests.

@@ -248,7 +248,7 @@ pub(super) fn already_there(path: &Path) -> String {
 }
 
 /// The first of an export's files that is already there.
-pub(super) fn occupied(spec: &ExportSpec) -> Option<PathBuf> {
+pub fn occupied(spec: &ExportSpec) -> Option<PathBuf> {
     let names = finish::Names::of(&spec.output);
     [spec.output.clone(), names.part(1), names.manifest(), names.checksums()]
         .into_iter()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use kvs_export::emulator::{Api, Emulator, EmulatorConfig, RequestRecord};
 use kvs_export::model::{Edges, TimeRange, Timeline, TimestampKind};
@@ -101,6 +101,15 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Reads what a process left that ended by itself.
+    pub(crate) fn of(output: &Output) -> Self {
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("no document: {error}\n{}\n{stderr}", String::from_utf8_lossy(&output.stdout))
+        });
+        Self { code: output.status.code(), report, stderr }
+    }
+
     /// The export of a job.
     pub(crate) fn export(&self, job: &str) -> &Value {
         let mut exports = self.report["exports"].as_array().expect("exports").iter();
@@ -196,8 +205,20 @@ impl Scene {
         std::fs::write(self.job_file(), text).expect("the job file is written");
     }
 
+    /// The control plane of the emulator.
+    pub(crate) fn endpoint(&self) -> String {
+        self.emulator.endpoint()
+    }
+
     /// `kvs-export --format json run jobs.toml`, with nothing of this machine's AWS settings.
     pub(crate) fn command(&self) -> Command {
+        let mut command = self.program();
+        command.args(["--format", "json", "--progress", "none", "run"]).arg(self.job_file());
+        command
+    }
+
+    /// `kvs-export` in the scene's folder, with nothing of this machine's AWS settings.
+    pub(crate) fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-export"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("AWS_") {
@@ -210,20 +231,13 @@ impl Scene {
             .env("AWS_SECRET_ACCESS_KEY", "dummy")
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("AWS_CONFIG_FILE", self.folder().join("no-config"))
-            .env("AWS_SHARED_CREDENTIALS_FILE", self.folder().join("no-credentials"))
-            .args(["--format", "json", "--progress", "none", "run"])
-            .arg(self.job_file());
+            .env("AWS_SHARED_CREDENTIALS_FILE", self.folder().join("no-credentials"));
         command
     }
 
     /// Runs the job file to its end.
     pub(crate) fn run(&self) -> Run {
-        let output = self.command().output().expect("the binary starts");
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-            panic!("no document: {error}\n{}\n{stderr}", String::from_utf8_lossy(&output.stdout))
-        });
-        Run { code: output.status.code(), report, stderr }
+        Run::of(&self.command().output().expect("the binary starts"))
     }
 
     /// Writes the jobs and runs them.
