@@ -13,6 +13,7 @@ use crate::report::{OutputFormat, ProgressMode};
 const AFTER_HELP: &str = "\
 Examples:
   kvs-export run jobs.toml                run what the job file asks for; run it again to resume
+  kvs-export plan jobs.toml               what would a run do, and what would it cost?
   kvs-export status jobs.toml             did last night work?
   kvs-export run jobs.example.toml --emulator
                                           try it without AWS
@@ -68,6 +69,10 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Export what a job file asks for; the same command again resumes
     Run(RunArgs),
+    /// Show what a run would do: exports, chunks, gaps, cost, time
+    Plan(PlanArgs),
+    /// Check a job file, and that everything it needs is there and permitted
+    Validate(ValidateArgs),
     /// Show the last run and every export as recorded; works during a run
     Status(StatusArgs),
     /// Export one range of one stream without a job file; the same command again resumes
@@ -93,9 +98,53 @@ pub struct RunArgs {
     /// The state file, instead of the job file's; its chunks lie beside it
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// Show what the run would do, as plan does, and write nothing at all
+    #[arg(long)]
+    pub dry_run: bool,
     /// Export from the embedded archive instead of AWS, into ./demo
     #[arg(long)]
     pub emulator: bool,
+}
+
+/// Show what a run would do: exports, chunks, gaps, cost, time.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Each export has a mark: + new, ~ resumed, = done, - superseded, . pending, ! cannot be finished.
+The listing is kept in the state file for the next run, which then need not list again.
+
+Example:
+  kvs-export plan jobs.toml > plan.txt
+  kvs-export plan jobs.toml --job nightly-evidence --format json")]
+pub struct PlanArgs {
+    /// The job file
+    #[arg(value_name = "JOBS")]
+    pub jobs: PathBuf,
+    /// Only this job; may be repeated
+    #[arg(long = "job", value_name = "NAME")]
+    pub only: Vec<String>,
+    /// The state file, instead of the job file's
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Ask the embedded archive instead of AWS
+    #[arg(long)]
+    pub emulator: bool,
+}
+
+/// Check a job file, and that everything it needs is there and permitted.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+For every stream each call that a run needs is tried once: one fragment is listed, and one clip of it is begun.
+
+Example:
+  kvs-export validate jobs.toml
+  kvs-export validate jobs.toml --no-aws")]
+pub struct ValidateArgs {
+    /// The job file
+    #[arg(value_name = "JOBS")]
+    pub jobs: PathBuf,
+    /// Send no request: check the file and this machine only
+    #[arg(long)]
+    pub no_aws: bool,
 }
 
 /// Show the last run and every export as recorded; works during a run.
@@ -292,6 +341,8 @@ mod tests {
             "kvs-export run a.toml --jobs x",
             "kvs-export run a.toml -q -v",
             "kvs-export status",
+            "kvs-export plan",
+            "kvs-export validate a.toml --emulator",
             "kvs-export emulator --stream a/b",
             "kvs-export emulator --stream yard=",
             "kvs-export emulator --port 70000",

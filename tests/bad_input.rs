@@ -813,7 +813,7 @@ fn a_newer_versions_state_file_is_left_alone() {
     let ended = place.run();
     ended.assert_says(
         2,
-        &["error: the state file ./state.db has schema version 2, this program knows up to 1\n  hint: use the newer version"],
+        &["error: the state file ./state.db has schema version 3, this program knows up to 2\n  hint: use the newer version"],
     );
     assert_eq!((place.files(), fs::read(&path).expect("read")), (files, before));
 }

@@ -50,7 +50,7 @@ fn command(scene: &Scene, arguments: &[&str]) -> Command {
 }
 
 fn clip(scene: &Scene, arguments: &[&str]) -> Run {
-    Run::of(&command(scene, arguments).output().expect("the binary starts"))
+    Run::read(&command(scene, arguments).output().expect("the binary starts"))
 }
 
 /// The state folder of the only clip under way.
@@ -152,7 +152,7 @@ fn a_killed_clip_is_resumed_by_the_same_command_and_fetches_nothing_twice() {
 #[test]
 fn a_stopped_clip_ends_with_130_keeps_its_state_and_is_resumed() {
     let (scene, target) = scene_with_trigger(camera(), 500_000, Signal::TERM);
-    let stopped = Run::of(&run_aimed_at(command(&scene, &RANGE), &target)).expect_code(130);
+    let stopped = Run::read(&run_aimed_at(command(&scene, &RANGE), &target)).expect_code(130);
     assert_eq!(stopped.report["outcome"], "interrupted");
     let state = state_folder(&scene).expect("the state stays");
     // Other words are another clip, with a state of its own.
@@ -244,7 +244,7 @@ fn the_same_clip_again_is_already_done_and_asks_the_archive_nothing() {
     assert_eq!(state_folder(&scene), None);
     // The same name in another region is another stream's.
     let mut elsewhere = command(&scene, &RANGE);
-    let elsewhere = Run::of(&elsewhere.args(["--region", "eu-west-1"]).output().expect("it starts"));
+    let elsewhere = Run::read(&elsewhere.args(["--region", "eu-west-1"]).output().expect("it starts"));
     assert_ne!(elsewhere.code, Some(0));
 
     let video = first.video("clip");
@@ -310,7 +310,7 @@ fn a_clip_that_failed_keeps_its_state_and_one_that_could_not_begin_leaves_none()
     let mut command = scene.program();
     command.args(["--format", "json", "clip", "nobody", "--region", "us-west-2"]);
     command.args(["--endpoint-url", &scene.endpoint()]).args(RANGE);
-    let run = Run::of(&command.output().expect("the binary starts"));
+    let run = Run::read(&command.output().expect("the binary starts"));
     assert_eq!((run.code, run.status("clip")), (Some(3), "failed"), "{}", run.stderr);
     assert_eq!(files(&scene), Vec::<String>::new());
 }

@@ -25,10 +25,10 @@ pub struct LimitSettings {
 }
 
 /// Points a stream grants per second to listing and fetching together (KVS.md, "Quotas").
-const METADATA_POINTS_PER_SECOND: f64 = 10_000.0;
+pub const METADATA_POINTS_PER_SECOND: f64 = 10_000.0;
 
 /// Points a stream grants per second to media (KVS.md, "Quotas").
-const MEDIA_POINTS_PER_SECOND: f64 = 500.0;
+pub const MEDIA_POINTS_PER_SECOND: f64 = 500.0;
 
 /// Calls of each API of the control plane that a stream grants per second (KVS.md, "Calls").
 const CONTROL_CALLS_PER_SECOND: f64 = 5.0;

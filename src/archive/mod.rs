@@ -28,7 +28,7 @@ use crate::model::{Attempt, Fragment, RequestBounds, StreamArn, StreamSelector, 
 
 pub use aws::{AwsArchive, AwsSettings, ConnectError};
 pub use error::{ArchiveError, FailureKind};
-pub use limit::{LimitSettings, Pace};
+pub use limit::{LimitSettings, MEDIA_POINTS_PER_SECOND, METADATA_POINTS_PER_SECOND, Pace};
 pub use retry::{RetrySettings, jitter};
 
 /// What DescribeStream and ListTagsForStream say of a stream.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::asking::{DEMO_FOLDER, demo_archive};
 use super::error::CommandError;
-use super::run::{self, DEMO_FOLDER};
+use super::run;
 use super::session::{self, Undertaking};
 use super::signals;
 use crate::cli::{ClipArgs, GlobalArgs};
@@ -62,13 +63,8 @@ async fn carry_out(args: &ClipArgs, global: &GlobalArgs) -> Result<RunReport, Co
         return already(spec, &there, args);
     }
     (file.state, file.work) = (state.file(), state.folder.join("chunks"));
-    let undertaking = Undertaking {
-        file,
-        asked,
-        whole_file: true,
-        job_file: None,
-        demo: args.emulator.then(run::demo_archive),
-    };
+    let undertaking =
+        Undertaking { file, asked, whole_file: true, job_file: None, demo: args.emulator.then(demo_archive) };
     let result = session::carry_out(undertaking, Arc::clone(&clock), cancel, global).await;
     let removed = state.remove_if_finished(&clock);
     let report = result?;

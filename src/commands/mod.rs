@@ -1,13 +1,17 @@
 //! One file a subcommand; each returns an exit code.
 
+mod asking;
 mod clip;
 mod emulator;
 mod error;
 mod job_file;
+mod machine;
+mod plan;
 mod run;
 mod session;
 mod signals;
 mod status;
+mod validate;
 mod verify;
 
 use std::io::{self, IsTerminal, Write};
@@ -42,6 +46,8 @@ pub fn execute(cli: &Cli) -> ExitCode {
     };
     let code = match &cli.command {
         Command::Run(args) => runtime.block_on(run::run(args, &cli.global)),
+        Command::Plan(args) => runtime.block_on(plan::plan(&args.asking(), plan::Listing::Keep, &cli.global)),
+        Command::Validate(args) => runtime.block_on(validate::validate(args, &cli.global)),
         Command::Status(args) => status::status(args, &cli.global),
         Command::Clip(args) => runtime.block_on(clip::clip(args, &cli.global)),
         Command::Verify(args) => verify::verify(args, &cli.global),

@@ -10,11 +10,13 @@ pub mod export;
 pub mod fragment;
 pub mod hash;
 pub mod path_key;
+pub mod plan_report;
 pub mod report;
 pub mod spec;
 pub mod status;
 pub mod stream;
 pub mod time;
+pub mod validate_report;
 pub mod verification;
 
 pub use attempt::{Attempt, AttemptOutcome};

@@ -193,7 +193,10 @@ impl StatusTotals {
 }
 
 #[expect(clippy::ref_option, reason = "serde wants this signature")]
-fn rfc3339_or_null<S: Serializer>(instant: &Option<UtcMillis>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn rfc3339_or_null<S: Serializer>(
+    instant: &Option<UtcMillis>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match instant {
         Some(instant) => serializer.collect_str(instant),
         None => serializer.serialize_none(),

@@ -5,6 +5,7 @@
 
 mod chunks;
 mod coverage;
+mod estimate;
 mod order;
 mod session;
 mod window;
@@ -17,5 +18,6 @@ pub use chunks::{
     PlannedWindow, WindowQuery, plan_window, split_chunk,
 };
 pub use coverage::{Coverage, Gap, Skew, Survey, gap_tolerance_ms};
+pub use estimate::{Rates, Turn, Work, turns};
 pub use order::{ChunkSpan, MergeOrder};
 pub use window::{list_bounds, list_page_size, windows};

@@ -7,19 +7,23 @@
 use std::io::{self, Write};
 
 mod bars;
+mod plan;
 mod progress;
 mod state;
 mod status;
 mod summary;
 mod table;
 pub mod units;
+mod validate;
 mod verification;
 
 use serde::Serialize;
 
+pub use plan::plan_text;
 pub use progress::{Progress, ProgressMode, ProgressOptions, progress};
 pub use status::status_text;
 pub use summary::summary;
+pub use validate::validate_text;
 pub use verification::verification;
 
 /// What standard output holds.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinError;
 
 use super::cancelled;
+use super::decide;
 use super::dispatcher::{Dispatcher, TaskEnd, panicked};
 use super::export::Phase;
 use super::facts::Facts;
@@ -13,7 +14,6 @@ use super::fetch;
 use super::finish::{self, MergeFailure, MergeJob, Staged};
 use super::list;
 use super::observe::Observer;
-use super::prepare;
 use super::stop::Stop;
 use crate::archive::{ArchiveError, FailureKind};
 use crate::fs;
@@ -21,6 +21,7 @@ use crate::model::event::RunEvent;
 use crate::model::{
     ChunkState, ExportEvent, ExportId, ExportSpec, ExportState, GapPolicy, RequestBounds, TimeRange,
 };
+use crate::plan::Gap;
 use crate::store::{ChunkRecord, Finish, Store};
 
 /// How often a merge may find the same chunk altered before the export is given up.
@@ -76,7 +77,7 @@ impl Dispatcher<'_> {
             store.move_export(&export.id, ExportState::Planning, ExportEvent::Planned)?;
         }
         let facts = Facts::gather(store, &export.id, &export.spec)?;
-        export.failed = gaps_error(&export.spec, &facts);
+        export.failed = gaps_error(&export.spec, &facts.gaps);
         self.facts.gaps.insert(export.id.clone(), facts.gap_reports());
         Ok(())
     }
@@ -202,7 +203,7 @@ impl Dispatcher<'_> {
         store.set_outputs(&export.id, &staged.outputs)?;
         if let Err(error) = finish::publish(&export.id, &export.spec, &staged.outputs) {
             if error.source.kind() == std::io::ErrorKind::AlreadyExists {
-                let message = prepare::already_there(&error.path);
+                let message = decide::already_there(&error.path);
                 finish::roll_back(store, &export.id, &export.spec)?;
                 return self.give_up(index, &message);
             }
@@ -277,9 +278,9 @@ fn inclusive(range: TimeRange) -> RequestBounds {
 }
 
 /// Why gaps fail an export whose job does not accept them, or `None`.
-fn gaps_error(spec: &ExportSpec, facts: &Facts) -> Option<String> {
-    let first = facts.gaps.first().filter(|_| spec.gaps == GapPolicy::Fail)?;
-    let total: i64 = facts.gaps.iter().map(|gap| gap.ms).sum();
+pub(super) fn gaps_error(spec: &ExportSpec, gaps: &[Gap]) -> Option<String> {
+    let first = gaps.first().filter(|_| spec.gaps == GapPolicy::Fail)?;
+    let total: i64 = gaps.iter().map(|gap| gap.ms).sum();
     Some(format!(
         "the archive has no fragments for {total} ms of the range, first from {} to {}, and the job says \
          gaps = \"fail\"",
@@ -295,5 +296,5 @@ pub(super) fn fails_by_gaps(store: &Store, export: &ExportId, spec: &ExportSpec)
     if spec.gaps != GapPolicy::Fail || !planned {
         return Ok(false);
     }
-    Ok(gaps_error(spec, &Facts::gather(store, export, spec)?).is_some())
+    Ok(gaps_error(spec, &Facts::gather(store, export, spec)?.gaps).is_some())
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 
 use super::closing::MergeOutcome;
+use super::decide;
 use super::export::{OpenExport, Phase};
 use super::fetch::{self, FetchContext, FetchJob, FetchOutcome};
 use super::finish;
+use super::kept::Kept;
 use super::list::{self, ListedWindow};
 use super::observe::Observer;
-use super::prepare::{self, EntryKind, Prepared};
+use super::prepare::{EntryKind, Prepared};
 use super::stop::Stop;
 use super::tally::RunFacts;
 use super::{RunRequest, cancelled};
@@ -32,7 +34,7 @@ const FETCHES_BEYOND_REQUESTS: usize = 4;
 const LISTING_SHARE: usize = 4;
 
 /// The fewest exports that may be open at a time.
-const LEAST_OPEN: usize = 4;
+pub(super) const LEAST_OPEN: usize = 4;
 
 /// What a task brings back.
 pub(super) enum TaskEnd {
@@ -228,8 +230,8 @@ impl<'a> Dispatcher<'a> {
         });
         // An end that was cut short in an earlier run, before its row said so: its own files are in nobody's way.
         finish::roll_back(store, &export.id, &export.spec)?;
-        if let Some(path) = prepare::occupied(&export.spec) {
-            export.failed = Some(prepare::already_there(&path));
+        if let Some(path) = decide::occupied(&export.spec) {
+            export.failed = Some(decide::already_there(&path));
             return Ok(());
         }
         fs::create_dir_all(&fetch::export_folder(&self.request.work, &export.id)).map_err(Stop::of_fs)?;
@@ -267,10 +269,17 @@ impl<'a> Dispatcher<'a> {
                 gap_tolerance: export.spec.gap_tolerance,
             };
             let (fetch, stream) = (Arc::clone(&self.fetch), Arc::clone(&export.stream));
+            let now = self.request.clock.now();
+            let kept = Kept::take(&mut self.request.store, &stream.arn, &query, export.spec.settle_ms, now);
             let observer = Observer::new(&self.request.events);
             self.tasks.spawn(async move {
-                let result =
-                    list::list_window(&*fetch.archive, &stream.arn, &query, &*fetch.clock, &observer).await;
+                let result = match kept.and_then(|kept| kept.plan(&query)) {
+                    Some(planned) => Ok(planned),
+                    None => {
+                        list::list_window(&*fetch.archive, &stream.arn, &query, &*fetch.clock, &observer)
+                            .await
+                    }
+                };
                 TaskEnd::Listed { export: index, seq, result, attempts: observer.into_attempts() }
             });
         }
@@ -465,7 +474,7 @@ fn new_chunk(chunk: &PlannedChunk) -> NewChunk {
     }
 }
 
-fn archive_failed(error: &ArchiveError) -> String {
+pub(super) fn archive_failed(error: &ArchiveError) -> String {
     match error.kind {
         FailureKind::Denied => {
             format!("the credentials lack the permission {}: {}", error.iam_action(), chain(error))

@@ -78,7 +78,7 @@ impl OpenExport {
 
     /// When retention takes its first fragment.
     pub(super) fn expires(&self) -> UtcMillis {
-        self.spec.range.start() + i64::from(self.stream.retention_hours) * 3_600_000
+        expires(&self.spec, &self.stream)
     }
 
     /// Says that the state file has chunks to fetch which were not there before.
@@ -111,4 +111,9 @@ impl OpenExport {
     pub(super) fn is_settled(&self) -> bool {
         self.is_quiet() && self.is_listed() && self.queue.is_empty() && !self.more
     }
+}
+
+/// When retention takes the first fragment of an export.
+pub(super) fn expires(spec: &ExportSpec, stream: &StreamDescription) -> UtcMillis {
+    spec.range.start() + i64::from(stream.retention_hours) * 3_600_000
 }

@@ -27,7 +27,7 @@ use crate::store::ChunkError;
 const UNUSABLE_BEFORE_SPLIT: u32 = 2;
 
 /// What to do about a stream that cannot be exported.
-const WAY_OUT: &str = "exported are H.264 and H.265 video, alone or with AAC or G.711 sound: take the stream out of \
+pub(super) const WAY_OUT: &str = "exported are H.264 and H.265 video, alone or with AAC or G.711 sound: take the stream out of \
                        `streams`, or name it in `except`";
 
 /// What every fetch of a run needs.

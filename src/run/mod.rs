@@ -3,14 +3,21 @@
 //! The dispatcher owns the order, the state file and the events; workers fetch, list and merge, and tell it what
 //! became of it. Nothing here parses job files, knows AWS or renders progress.
 
+mod check;
 mod closing;
+mod decide;
 mod dispatcher;
 mod export;
 mod facts;
 mod fetch;
 mod finish;
+mod kept;
 mod list;
 mod observe;
+mod plan_assembly;
+mod plan_keep;
+mod plan_tally;
+mod planner;
 mod prepare;
 mod proof;
 mod recover;
@@ -34,7 +41,10 @@ use crate::model::report::{Outcome, RUN_SCHEMA, RunReport};
 use crate::model::{ExportId, Sha256Digest};
 use crate::store::{NewRun, RunId, Store, StoreError};
 
-pub use prepare::{Asked, occupied};
+pub use check::{StreamChecks, check_streams};
+pub use decide::occupied;
+pub use planner::{PlanLimits, PlanRequest, plan};
+pub use prepare::Asked;
 pub use stop::Stop;
 
 /// The job file, for the run's row and the manifests.
@@ -92,6 +102,7 @@ pub async fn run(mut request: RunRequest) -> RunReport {
         Ok((run, recovered)) => {
             let report = carry_out(&mut request, recovered).await;
             record_end(&mut request.store, run, &report);
+            kept::drop_old(&mut request.store, request.clock.now());
             // What was in a worker's hands is planned again, so that `status` shows no work that nobody does.
             if let Err(error) = request.store.recover() {
                 tracing::error!(error = chain(&error), "unfinished chunks could not be put back");
@@ -121,6 +132,7 @@ fn record_end(store: &mut Store, run: RunId, report: &RunReport) {
 fn recover_and_begin(request: &mut RunRequest) -> Result<(RunId, BTreeSet<ExportId>), Stop> {
     crate::fs::create_dir_all(&request.work).map_err(Stop::of_fs)?;
     let recovered = recover::recover(&mut request.store, &request.work)?;
+    kept::drop_old(&mut request.store, request.clock.now());
     Ok((begin_run(&mut request.store, request.job_file.as_ref())?, recovered))
 }
 

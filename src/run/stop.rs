@@ -58,7 +58,7 @@ impl Stop {
     }
 
     /// The reason with its causes, and the way out.
-    pub(super) fn told(&self) -> String {
+    pub fn told(&self) -> String {
         let hint = match self {
             Self::Auth(_) => {
                 "sign in again or renew the credentials, then run the same command again to resume"

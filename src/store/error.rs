@@ -113,6 +113,9 @@ pub enum StoreError {
         #[source]
         source: CodecError,
     },
+    /// A kept listing cannot be read.
+    #[error("a kept listing is damaged")]
+    Listing(#[source] CodecError),
     /// A path is not UTF-8; the state file holds text.
     #[error("the path {} is not UTF-8", path.display())]
     PathNotUtf8 {

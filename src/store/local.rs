@@ -7,7 +7,7 @@ use super::error::StoreError;
 /// Refuses a state file at `path` if its folder, which must exist, lies on a network file system.
 ///
 /// Only Linux tells; elsewhere everything passes.
-pub(super) fn refuse_network(path: &Path, folder: &Path) -> Result<(), StoreError> {
+pub fn refuse_network(path: &Path, folder: &Path) -> Result<(), StoreError> {
     match network_kind(folder)? {
         Some(kind) => Err(StoreError::NetworkFileSystem { path: path.to_owned(), kind }),
         None => Ok(()),

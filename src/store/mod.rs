@@ -11,6 +11,7 @@ mod codec;
 mod error;
 mod exports;
 mod identity;
+mod listings;
 mod local;
 mod lock;
 mod open;
@@ -33,6 +34,8 @@ pub use codec::{CodecError, Dropped};
 pub use error::StoreError;
 pub use exports::{ExportRecord, ExportTotals};
 pub use identity::{ExportIdentity, output_key};
+pub use listings::{Listing, ListingKey, PackedFragments};
+pub use local::refuse_network;
 pub use lock::{Holder, StateLock};
 pub use open::SCHEMA_VERSION;
 pub use outputs::{ExpectedOutput, Finish, OutputRole};
@@ -65,6 +68,11 @@ impl Store {
     /// Opens a state file that is there, for reading only; needs no lock.
     pub fn open_read_only(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         Ok(Self { connection: open::open_read_only(path)?, clock, run: None })
+    }
+
+    /// Makes an empty store that is nowhere on the disk: what a plan reads where there is no state file.
+    pub fn in_memory(clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Ok(Self { connection: open::open_in_memory()?, clock, run: None })
     }
 
     /// Runs `change` in one transaction, which is undone if it fails.

@@ -12,11 +12,14 @@ use super::{folder_of, local};
 use crate::fs;
 
 /// Each step from one schema version to the next; only ever appended to.
-const MIGRATION_STEPS: &[M<'_>] = &[M::up(include_str!("../../migrations/0001_begin.sql"))];
+const MIGRATION_STEPS: &[M<'_>] = &[
+    M::up(include_str!("../../migrations/0001_begin.sql")),
+    M::up(include_str!("../../migrations/0002_listing.sql")),
+];
 const MIGRATIONS: Migrations<'_> = Migrations::from_slice(MIGRATION_STEPS);
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// "KVSE", as the first migration writes it.
 const APPLICATION_ID: u32 = 0x4b56_5345;
@@ -77,6 +80,15 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
     if found < SCHEMA_VERSION {
         return Err(StoreError::Older { path: path.to_owned(), found, known: SCHEMA_VERSION });
     }
+    Ok(connection)
+}
+
+/// Makes an empty database in memory.
+pub(super) fn open_in_memory() -> Result<Connection, StoreError> {
+    let path = Path::new(":memory:");
+    let mut connection =
+        Connection::open_in_memory().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    migrate(&mut connection, path)?;
     Ok(connection)
 }
 

@@ -5,6 +5,7 @@
 //! emulator's script. A crate that needs only a part of this says `#[expect(dead_code)]` at its `mod support`.
 
 pub(crate) mod oracle;
+pub(crate) mod planned;
 pub(crate) mod scene;
 pub(crate) mod truth;
 

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use kvs_export::emulator::{Api, Emulator, EmulatorConfig, RequestRecord};
+use kvs_export::emulator::{Api, Camera, Emulator, EmulatorConfig, RequestRecord};
 use kvs_export::model::{Edges, TimeRange, Timeline, TimestampKind};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use super::planned;
 
 /// One `[[job]]` of a job file.
 #[derive(Debug, Clone)]
@@ -101,8 +103,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Runs a command to its end.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Self::read(&command.output().expect("the binary starts"))
+    }
+
     /// Reads what a process left that ended by itself.
-    pub(crate) fn of(output: &Output) -> Self {
+    pub(crate) fn read(output: &Output) -> Self {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!("no document: {error}\n{}\n{stderr}", String::from_utf8_lossy(&output.stdout))
@@ -151,6 +158,10 @@ impl Run {
 pub(crate) struct Scene {
     folder: TempDir,
     emulator: Emulator,
+    /// What it shows.
+    cameras: Vec<Camera>,
+    /// Whether it makes nothing go wrong: then a run sends what its plan says, and nothing else.
+    without_faults: bool,
     runtime: Runtime,
 }
 
@@ -158,12 +169,14 @@ impl Scene {
     /// Starts an emulator and makes an empty folder.
     pub(crate) fn new(config: EmulatorConfig) -> Self {
         let runtime = Runtime::new().expect("a runtime");
+        let (cameras, without_faults) = (config.cameras.clone(), config.faults.is_empty());
         let emulator = runtime.block_on(Emulator::start(config)).expect("the emulator starts");
-        Self { folder: tempfile::tempdir().expect("a folder"), emulator, runtime }
+        Self { folder: tempfile::tempdir().expect("a folder"), emulator, cameras, without_faults, runtime }
     }
 
     /// Replaces the emulator; the job file must be written again, since the endpoint is another.
     pub(crate) fn restart_emulator(&mut self, config: EmulatorConfig) {
+        (self.cameras, self.without_faults) = (config.cameras.clone(), config.faults.is_empty());
         self.emulator = self.runtime.block_on(Emulator::start(config)).expect("the emulator starts");
     }
 
@@ -212,8 +225,13 @@ impl Scene {
 
     /// `kvs-export --format json run jobs.toml`, with nothing of this machine's AWS settings.
     pub(crate) fn command(&self) -> Command {
+        self.command_of("run")
+    }
+
+    /// The same for another command.
+    pub(crate) fn command_of(&self, subcommand: &str) -> Command {
         let mut command = self.program();
-        command.args(["--format", "json", "--progress", "none", "run"]).arg(self.job_file());
+        command.args(["--format", "json", "--progress", "none", subcommand]).arg(self.job_file());
         command
     }
 
@@ -237,11 +255,34 @@ impl Scene {
 
     /// Runs the job file to its end.
     pub(crate) fn run(&self) -> Run {
-        Run::of(&self.command().output().expect("the binary starts"))
+        Run::of(&mut self.command())
     }
 
-    /// Writes the jobs and runs them.
+    /// Plans the job file.
+    pub(crate) fn plan(&self) -> Run {
+        Run::of(&mut self.command_of("plan"))
+    }
+
+    /// Writes the jobs and runs them; where nothing goes wrong, after a plan that must have said exactly what the
+    /// run then asks of the emulator.
     pub(crate) fn run_jobs(&self, jobs: &[Job]) -> Run {
+        if !self.without_faults {
+            return self.run_jobs_otherwise_than_planned(jobs, "faults cost requests that no plan foresees");
+        }
+        self.write_jobs("", jobs);
+        let before = self.log().len();
+        let plan = self.plan();
+        let planned = self.log().len();
+        let run = self.run();
+        let log = self.log();
+        let sizes = planned::ListedSizes::of(&self.cameras, jobs);
+        planned::expect_as_planned(&plan, &run, &log[before..planned], &log[planned..], &sizes);
+        run
+    }
+
+    /// Writes the jobs and runs them, where a run has to ask for more or less than a plan can know.
+    pub(crate) fn run_jobs_otherwise_than_planned(&self, jobs: &[Job], reason: &str) -> Run {
+        assert!(!reason.is_empty(), "a scenario is compared with its plan unless there is a reason");
         self.write_jobs("", jobs);
         self.run()
     }

@@ -1,0 +1,111 @@
+//! What the commands that take a job file ask for: its exports, and where their state lies.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::error::CommandError;
+use super::job_file::JobFileText;
+use crate::cli::{PlanArgs, RunArgs};
+use crate::clock::Clock;
+use crate::emulator::{Camera, EmulatorConfig};
+use crate::job::{self, JobFile, Resolved};
+use crate::model::{Sha256Digest, TimeRange, UtcMillis};
+use crate::run::JobFileFacts;
+
+/// Where `--emulator` keeps everything, below the current folder.
+pub(super) const DEMO_FOLDER: &str = "demo";
+
+/// How slow the embedded archive answers with `--emulator`: like a service that is some way off.
+const DEMO_LATENCY: Duration = Duration::from_millis(250);
+
+/// What it gives each connection, in bytes per second: little enough that progress can be watched.
+const DEMO_BYTES_PER_SECOND: u64 = 150_000;
+
+/// What a command line says of it.
+pub(super) struct Asking<'a> {
+    /// The job file.
+    pub(super) jobs: &'a Path,
+    /// The jobs to take; all, if it is empty.
+    pub(super) only: &'a [String],
+    /// The state file, instead of the job file's.
+    pub(super) state: Option<&'a Path>,
+    /// Whether the embedded archive is used.
+    pub(super) emulator: bool,
+}
+
+/// A job file as it was read.
+pub(super) struct Read {
+    pub(super) file: JobFile,
+    pub(super) asked: Vec<Resolved>,
+    pub(super) facts: JobFileFacts,
+}
+
+/// Reads and resolves the job file.
+pub(super) fn read(asking: &Asking<'_>, clock: &dyn Clock) -> Result<Read, CommandError> {
+    let read = JobFileText::read(asking.jobs)?;
+    let folder = if asking.emulator { Some(demo_folder()?) } else { None };
+    // In a trial everything relative lies below the trial's folder, as if the job file lay there.
+    let located = match (&folder, read.path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => read.path.clone(),
+    };
+    let (mut file, asked) = job::load(read.source(&located)?, clock.now(), asking.only)?;
+    if let Some(folder) = folder {
+        file.state = folder.join("state.db");
+        file.work = folder.join("chunks");
+        if let Some(outside) = asked.iter().find(|asked| !asked.spec.output.starts_with(&folder)) {
+            return Err(CommandError::Usage(format!(
+                "with --emulator everything is written below {}, but job {} names {}",
+                folder.display(),
+                outside.spec.job,
+                outside.spec.output.display()
+            )));
+        }
+    }
+    if let Some(state) = asking.state {
+        file.state = std::path::absolute(state)
+            .map_err(|source| CommandError::Io { what: "find the current folder", source })?;
+        // Chunks are named by the rows of their state: another state's must not lie among them.
+        file.work = file.state.with_extension("chunks");
+    }
+    let facts = JobFileFacts { sha256: Sha256Digest(Sha256::digest(&read.bytes).into()), path: read.path };
+    Ok(Read { file, asked, facts })
+}
+
+fn demo_folder() -> Result<PathBuf, CommandError> {
+    std::path::absolute(Path::new(DEMO_FOLDER))
+        .map_err(|source| CommandError::Io { what: "find the current folder", source })
+}
+
+/// The archive of `--emulator`: any stream at any time; `loading-dock` has a gap in the example's range.
+pub(super) fn demo_archive() -> EmulatorConfig {
+    let gap = TimeRange::new(UtcMillis::new(1_740_988_840_000), UtcMillis::new(1_740_988_850_000));
+    let dock = Camera::steady("loading-dock");
+    EmulatorConfig {
+        any_stream: true,
+        latency: DEMO_LATENCY,
+        bytes_per_second: Some(DEMO_BYTES_PER_SECOND),
+        ..EmulatorConfig::with_cameras([match gap {
+            Some(gap) => dock.gap(gap),
+            None => dock,
+        }])
+    }
+}
+
+impl RunArgs {
+    /// What it asks for.
+    pub(super) fn asking(&self) -> Asking<'_> {
+        let Self { jobs, only, state, emulator, .. } = self;
+        Asking { jobs, only, state: state.as_deref(), emulator: *emulator }
+    }
+}
+
+impl PlanArgs {
+    /// What it asks for.
+    pub(super) fn asking(&self) -> Asking<'_> {
+        let Self { jobs, only, state, emulator } = self;
+        Asking { jobs, only, state: state.as_deref(), emulator: *emulator }
+    }
+}

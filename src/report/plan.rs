@@ -1,0 +1,160 @@
+//! A plan as text that two runs of `plan` can be compared by: nothing in it depends on the time of day but what
+//! retention threatens, and no line on the length of another.
+
+use std::path::Path;
+
+use super::table::Paint;
+use super::units::{bytes, counted, millis, one_line};
+use crate::model::plan_report::{Outstanding, PlanAction, PlanReport, PlannedCalls, PlannedExport};
+
+/// Gaps told one by one for each export; the JSON document has them all.
+const MAX_GAPS: usize = 10;
+
+/// The plan as text. Outputs below `folder`, the job file's, are told relative to it.
+pub fn plan_text(report: &PlanReport, folder: &Path, color: bool) -> String {
+    let paint = Paint(color);
+    let mut text = String::new();
+    for export in &report.exports {
+        text += &described(export, folder, paint);
+    }
+    if !report.exports.is_empty() {
+        text += &format!("\n{}", totals(report));
+    }
+    if let Some(error) = &report.error {
+        text += &format!("{} {}\n", paint.red("error:"), error.trim_end());
+    }
+    if report.exports.is_empty() && report.error.is_none() {
+        text += "nothing to export\n";
+    }
+    text
+}
+
+fn described(export: &PlannedExport, folder: &Path, paint: Paint) -> String {
+    let (mark, word) = mark(export);
+    let painted = match mark {
+        "+" => paint.green(mark),
+        "!" => paint.red(mark),
+        "~" | "-" => paint.yellow(mark),
+        _ => mark.to_owned(),
+    };
+    let mut text =
+        format!("{painted} {word}  {}  {}  {} to {}\n", export.job, export.stream, export.from, export.to);
+    let mut line = |line: String| text += &format!("    {line}\n");
+    let output = export.output.strip_prefix(folder).unwrap_or(&export.output);
+    line(format!("output: {}", output.display()));
+    if export.chunks.total > 0 {
+        line(format!(
+            "video: {} in {}, {}",
+            millis(export.media_ms),
+            fragments(export.fragments),
+            bytes(export.bytes)
+        ));
+    }
+    if export.outstanding.chunks > 0 {
+        let time = millis(export.time_ms);
+        line(format!(
+            "fetch: {}, {}, {time} at the quotas",
+            clips(&export.outstanding),
+            cost(export.cost_usd)
+        ));
+    } else if export.calls.list_fragments > 0 && export.chunks.total == 0 {
+        line("fetch: nothing, the range is empty".to_owned());
+    }
+    for gap in export.gaps.iter().take(MAX_GAPS) {
+        let length = millis(u64::try_from(gap.ms).unwrap_or(0));
+        line(format!("gap: {} to {} ({length})", gap.from, gap.to));
+    }
+    let more = export.gaps.len().saturating_sub(MAX_GAPS);
+    if more > 0 {
+        line(format!("gap: {more} more"));
+    }
+    if let Some(expires_at) = export.expires_at {
+        line(format!("kept by the stream until: {expires_at}"));
+        if export.expires_before_turn {
+            line("warning: this footage expires before its turn".to_owned());
+        }
+    }
+    for warning in &export.warnings {
+        line(format!("warning: {}", one_line(warning)));
+    }
+    if let Some(error) = &export.error {
+        line(format!("error: {}", one_line(error)));
+    }
+    text
+}
+
+fn mark(export: &PlannedExport) -> (&'static str, String) {
+    let word = match export.action {
+        PlanAction::New => "new".to_owned(),
+        PlanAction::Resume => format!("resume {} of {}", export.chunks.fetched, export.chunks.total),
+        PlanAction::Done => "done".to_owned(),
+        PlanAction::Superseded => "superseded".to_owned(),
+        PlanAction::Pending => "pending".to_owned(),
+    };
+    let mark = match export.action {
+        _ if export.error.is_some() => "!",
+        PlanAction::New => "+",
+        PlanAction::Resume => "~",
+        PlanAction::Done => "=",
+        PlanAction::Superseded => "-",
+        PlanAction::Pending => ".",
+    };
+    (mark, word)
+}
+
+fn totals(report: &PlanReport) -> String {
+    let totals = &report.totals;
+    let counts = [
+        (totals.new, "new"),
+        (totals.resume, "to resume"),
+        (totals.done, "done"),
+        (totals.superseded, "superseded"),
+        (totals.pending, "pending"),
+        (totals.failed, "with an error"),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    let mut text = format!("{}: {}\n", counted(totals.exports, "export"), counts.join(", "));
+    if totals.new + totals.resume == 0 {
+        return text;
+    }
+    text +=
+        &format!("fetch: {}, {}\n", clips(&totals.outstanding), millis(totals.time_ms) + " at the quotas");
+    text += &format!("requests: {}\n", requests(&totals.calls));
+    text += &format!(
+        "cost: {} for consumed media, an estimate for us-east-1; egress is extra\n",
+        cost(totals.cost_usd)
+    );
+    text
+}
+
+fn requests(calls: &PlannedCalls) -> String {
+    let calls = [
+        (calls.describe_stream, "DescribeStream"),
+        (calls.get_data_endpoint, "GetDataEndpoint"),
+        (calls.list_fragments, "ListFragments"),
+        (calls.get_clip, "GetClip"),
+        (calls.list_tags_for_stream, "ListTagsForStream"),
+    ];
+    calls.map(|(count, api)| format!("{count} {api}")).join(", ")
+}
+
+fn clips(outstanding: &Outstanding) -> String {
+    let Outstanding { chunks, fragments: count, bytes: size } = *outstanding;
+    format!("{}, {}, {}", counted(chunks, "clip"), fragments(count), bytes(size))
+}
+
+fn fragments(count: u64) -> String {
+    counted(count, "fragment")
+}
+
+fn cost(usd: f64) -> String {
+    if usd > 0.0 && usd < 0.01 { "under $0.01".to_owned() } else { format!("about ${usd:.2}") }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+pub(super) mod tests;

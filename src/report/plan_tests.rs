@@ -1,0 +1,145 @@
+//! Tests of the plan's text.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::model::plan_report::{PLAN_SCHEMA, PlanListing, PlanTotals, PlannedChunks};
+use crate::model::report::{GapReport, Outcome};
+use crate::model::{ExportId, UtcMillis};
+
+const START: UtcMillis = UtcMillis::new(1_772_438_400_000);
+
+/// An export of twelve hours of 4 Mbit/s.
+fn export(action: PlanAction, stream: &str) -> PlannedExport {
+    let outstanding = Outstanding { chunks: 108, fragments: 21_600, bytes: 21_600_000_000 };
+    PlannedExport {
+        id: Some(ExportId("0123456789abcdef".to_owned())),
+        job: "nightly".to_owned(),
+        stream: stream.to_owned(),
+        from: START,
+        to: START + 43_200_000,
+        action,
+        output: PathBuf::from(format!("/jobs/exports/{stream}.mp4")),
+        chunks: PlannedChunks { total: 108, fetched: 0 },
+        fragments: 21_600,
+        bytes: 21_600_000_000,
+        media_ms: 43_200_000,
+        gaps: Vec::new(),
+        expires_at: Some(START + 86_400_000),
+        expires_before_turn: false,
+        outstanding,
+        calls: PlannedCalls { get_clip: 108, list_tags_for_stream: 1, ..PlannedCalls::default() },
+        cost_usd: outstanding.cost_usd(),
+        time_ms: 61_715,
+        warnings: Vec::new(),
+        error: None,
+    }
+}
+
+/// One that nothing is to be done for.
+fn idle(action: PlanAction, stream: &str) -> PlannedExport {
+    PlannedExport {
+        outstanding: Outstanding::default(),
+        calls: PlannedCalls::default(),
+        cost_usd: 0.0,
+        time_ms: 0,
+        expires_at: None,
+        ..export(action, stream)
+    }
+}
+
+fn gap(from: i64, ms: i64) -> GapReport {
+    GapReport { from: START + from, to: START + from + ms, ms }
+}
+
+fn report(exports: Vec<PlannedExport>) -> PlanReport {
+    let mut totals = PlanTotals::default();
+    for export in &exports {
+        totals.add(export);
+    }
+    totals.calls.describe_stream = 3;
+    totals.calls.get_data_endpoint = 5;
+    totals.cost_usd = totals.outstanding.cost_usd();
+    totals.time_ms = 123_430;
+    let listing = PlanListing { list_fragments: 26, windows_kept: 13, not_kept: Some("locked".to_owned()) };
+    PlanReport { schema: PLAN_SCHEMA, outcome: Outcome::Incomplete, error: None, exports, totals, listing }
+}
+
+/// A plan in which everything occurs.
+pub(in crate::report) fn everything() -> PlanReport {
+    let half = Outstanding { chunks: 54, fragments: 10_800, bytes: 10_800_000_000 };
+    let nothing = PlannedExport {
+        chunks: PlannedChunks::default(),
+        fragments: 0,
+        bytes: 0,
+        media_ms: 0,
+        ..idle(PlanAction::New, "cellar")
+    };
+    report(vec![
+        PlannedExport {
+            gaps: (0..12).map(|n| gap(n * 60_000, 4_200)).collect(),
+            warnings: vec!["the local hour 02:00 does not exist".to_owned()],
+            ..export(PlanAction::New, "front-gate")
+        },
+        PlannedExport {
+            chunks: PlannedChunks { total: 108, fetched: 54 },
+            outstanding: half,
+            cost_usd: half.cost_usd(),
+            expires_before_turn: true,
+            ..export(PlanAction::Resume, "loading-dock")
+        },
+        PlannedExport {
+            gaps: vec![gap(0, 43_200_000)],
+            calls: PlannedCalls { list_fragments: 1, list_tags_for_stream: 1, ..PlannedCalls::default() },
+            expires_at: Some(START + 86_400_000),
+            ..nothing.clone()
+        },
+        idle(PlanAction::Done, "yard-1"),
+        PlannedExport { id: None, error: Some("no permission".to_owned()), ..nothing.clone() },
+        PlannedExport { action: PlanAction::Pending, id: None, ..nothing },
+        PlannedExport {
+            chunks: PlannedChunks { total: 108, fetched: 54 },
+            ..idle(PlanAction::Superseded, "yard-2")
+        },
+    ])
+}
+
+#[test]
+fn a_plan_is_told_export_by_export_with_its_totals() {
+    insta::assert_snapshot!(plan_text(&everything(), Path::new("/jobs"), false));
+}
+
+#[test]
+fn another_export_changes_no_line_of_the_others() {
+    let two =
+        vec![export(PlanAction::New, "gate"), idle(PlanAction::Done, "a-much-longer-name-than-the-others")];
+    let before = plan_text(&report(two.clone()), Path::new("/"), false);
+    let one = plan_text(&report(two[..1].to_vec()), Path::new("/"), false);
+    let block = one.split("\n\n").next().expect("a block");
+    assert!(before.starts_with(block), "{before}");
+}
+
+#[test]
+fn colour_is_on_the_marks_alone() {
+    let coloured = plan_text(&everything(), Path::new("/jobs"), true);
+    let mut plain = coloured.clone();
+    for code in ["\u{1b}[0m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m"] {
+        plain = plain.replace(code, "");
+    }
+    assert_ne!(plain, coloured);
+    assert_eq!(plain, plan_text(&everything(), Path::new("/jobs"), false));
+}
+
+#[test]
+fn a_plan_that_could_not_be_made_tells_why() {
+    let refused = PlanReport::refused(Outcome::Auth, "sign in again".to_owned());
+    assert_eq!(plan_text(&refused, Path::new("/"), false), "error: sign in again\n");
+    assert_eq!(plan_text(&report(Vec::new()), Path::new("/"), false), "nothing to export\n");
+}
+
+#[test]
+fn a_small_cost_is_not_told_as_none() {
+    assert_eq!((cost(0.0), cost(0.0004)), ("about $0.00".to_owned(), "under $0.01".to_owned()));
+    let day = Outstanding { bytes: 43_200_000_000, ..Outstanding::default() };
+    assert_eq!(cost(day.cost_usd()), "about $0.37");
+}

@@ -1,0 +1,80 @@
+//! What `validate` found, one line a check.
+
+use super::table::Paint;
+use super::units::{counted, one_line};
+use crate::model::validate_report::{CheckStatus, ValidateReport};
+
+/// The checks as text, their numbers in the last line.
+pub fn validate_text(report: &ValidateReport, color: bool) -> String {
+    let paint = Paint(color);
+    let mut text = String::new();
+    for check in &report.checks {
+        let word = check.status.as_str();
+        let padding = " ".repeat(CheckStatus::Untested.as_str().len().saturating_sub(word.len()));
+        let word = match check.status {
+            CheckStatus::Ok => paint.green(word),
+            CheckStatus::Problem => paint.red(word),
+            CheckStatus::Note | CheckStatus::Untested => paint.yellow(word),
+        };
+        text += &format!(
+            "{word}{padding}  {}, {}: {}\n",
+            check.subject,
+            one_line(&check.check),
+            one_line(&check.message)
+        );
+    }
+    if let Some(error) = &report.error {
+        text += &format!("{} {}\n", paint.red("error:"), error.trim_end());
+    }
+    let totals = &report.totals;
+    let problems = match totals.problems {
+        0 => "no problem".to_owned(),
+        problems => counted(problems, "problem"),
+    };
+    text + &format!(
+        "{problems}: {} ok, {}, {} not tested\n",
+        totals.ok,
+        counted(totals.notes, "note"),
+        totals.untested
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::report::Outcome;
+    use crate::model::validate_report::Check;
+
+    /// A report in which everything occurs.
+    pub(in crate::report) fn everything() -> ValidateReport {
+        use CheckStatus::{Note, Ok, Problem, Untested};
+        ValidateReport::new(
+            vec![
+                Check::new("job file", "content", Ok, "2 jobs, 5 exports"),
+                Check::new("stream gate", "kinesisvideo:GetClip", Problem, "grant it\n(denied)"),
+                Check::new(
+                    "stream gate",
+                    "kinesisvideo:ListTagsForStream",
+                    Note,
+                    "manifests will be without",
+                ),
+                Check::new("stream yard", "kinesisvideo:GetClip", Untested, "nothing there"),
+            ],
+            Some((Outcome::Auth, "the credentials lack a permission on every stream".to_owned())),
+        )
+    }
+
+    #[test]
+    fn every_check_has_its_line_and_the_last_counts_them() {
+        insta::assert_snapshot!(validate_text(&everything(), false), @"");
+    }
+
+    #[test]
+    fn one_problem_is_a_usage_error_and_none_is_none() {
+        let of = |status| ValidateReport::new(vec![Check::new("ffmpeg", "version", status, "")], None);
+        assert_eq!(of(CheckStatus::Problem).outcome, Outcome::Usage);
+        for status in [CheckStatus::Ok, CheckStatus::Note, CheckStatus::Untested] {
+            assert_eq!(of(status).outcome, Outcome::Done);
+        }
+    }
+}
