@@ -23,7 +23,8 @@ merge: model media clock error fs
 evidence: model media clock error fs
 emulator: model job clock error fs
 run: model plan store archive merge evidence media clock error exit_code fs
-report: model error
+report: model clock error
+notify: model
 '
 unrestricted='cli commands lib logging main'
 
@@ -36,8 +37,8 @@ job plan media model: std::net: they are pure
 !store: rusqlite: only store speaks to the database
 !store: rusqlite_migration: only store speaks to the database
 job plan media model: std::[{]: one module a line, so that this check can read it
-!merge emulator: process::(Command|Child|Stdio|[{].*(Command|Child|Stdio)): only merge starts processes, and the emulator to make its pictures
-!merge emulator: tokio::process: only merge starts processes
+!merge emulator notify: process::(Command|Child|Stdio|[{].*(Command|Child|Stdio)): only merge starts processes, the emulator to make its pictures, and notify
+!merge emulator notify: tokio::process: only merge starts processes
 !cli commands lib logging main: crate::[{]: one module a line, so that this check can read it
 !: super::super: name the module from the top, crate::…, so that this check can read it
 '

@@ -160,6 +160,9 @@ pub struct StatusArgs {
     /// A state file, instead of the job file's; may be repeated
     #[arg(long = "state", value_name = "FILE")]
     pub states: Vec<PathBuf>,
+    /// Show every export, however many are done
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Export one range of one stream without a job file; the same command again resumes.

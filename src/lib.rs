@@ -19,6 +19,7 @@ pub mod logging;
 pub mod media;
 pub mod merge;
 pub mod model;
+pub mod notify;
 pub mod plan;
 pub mod report;
 pub mod run;

@@ -12,6 +12,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::report;
+
 /// The environment variable that says what is logged, instead of `-v` and `-q`: `debug`, or
 /// `kvs_export::archive=trace,warn`.
 pub const FILTER_VARIABLE: &str = "KVS_EXPORT_LOG";
@@ -65,7 +67,7 @@ pub enum LoggingError {
 pub fn init(options: LogOptions) -> Result<(), LoggingError> {
     let variable = std::env::var(FILTER_VARIABLE).ok();
     let color = options.color && io::stderr().is_terminal();
-    let layer = layer(LogOptions { color, ..options }, variable.as_deref(), io::stderr)?;
+    let layer = layer(LogOptions { color, ..options }, variable.as_deref(), report::Stderr::default)?;
     // Not `init()`: that would also take in what libraries write through the `log` crate.
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer))
         .map_err(LoggingError::Twice)

@@ -42,8 +42,13 @@ pub(super) struct Read {
     pub(super) facts: JobFileFacts,
 }
 
-/// Reads and resolves the job file.
-pub(super) fn read(asking: &Asking<'_>, clock: &dyn Clock) -> Result<Read, CommandError> {
+/// Reads and resolves the job file; hands its `[notify]` command and the state file over even when the rest of it
+/// is broken.
+pub(super) fn read(
+    asking: &Asking<'_>,
+    clock: &dyn Clock,
+    notify: impl FnOnce(Vec<String>, PathBuf),
+) -> Result<Read, CommandError> {
     let read = JobFileText::read(asking.jobs)?;
     let folder = if asking.emulator { Some(demo_folder()?) } else { None };
     // In a trial everything relative lies below the trial's folder, as if the job file lay there.
@@ -51,9 +56,21 @@ pub(super) fn read(asking: &Asking<'_>, clock: &dyn Clock) -> Result<Read, Comma
         (Some(folder), Some(name)) => folder.join(name),
         _ => read.path.clone(),
     };
-    let (mut file, asked) = job::load(read.source(&located)?, clock.now(), asking.only)?;
-    if let Some(folder) = folder {
-        file.state = folder.join("state.db");
+    let given_state = match asking.state {
+        Some(state) => Some(
+            std::path::absolute(state)
+                .map_err(|source| CommandError::Io { what: "find the current folder", source })?,
+        ),
+        None => None,
+    };
+    let demo_state = folder.as_deref().map(|folder| folder.join("state.db"));
+    let source = read.source(&located)?;
+    if let Some((command, state)) = job::whom_to_notify(source) {
+        notify(command, given_state.clone().or_else(|| demo_state.clone()).unwrap_or(state));
+    }
+    let (mut file, asked) = job::load(source, clock.now(), asking.only)?;
+    if let (Some(folder), Some(state)) = (folder, demo_state) {
+        file.state = state;
         file.work = folder.join("chunks");
         if let Some(outside) = asked.iter().find(|asked| !asked.spec.output.starts_with(&folder)) {
             return Err(CommandError::Usage(format!(
@@ -64,11 +81,10 @@ pub(super) fn read(asking: &Asking<'_>, clock: &dyn Clock) -> Result<Read, Comma
             )));
         }
     }
-    if let Some(state) = asking.state {
-        file.state = std::path::absolute(state)
-            .map_err(|source| CommandError::Io { what: "find the current folder", source })?;
+    if let Some(state) = given_state {
         // Chunks are named by the rows of their state: another state's must not lie among them.
-        file.work = file.state.with_extension("chunks");
+        file.work = state.with_extension("chunks");
+        file.state = state;
     }
     let facts = JobFileFacts { sha256: Sha256Digest(Sha256::digest(&read.bytes).into()), path: read.path };
     Ok(Read { file, asked, facts })

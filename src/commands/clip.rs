@@ -35,7 +35,7 @@ const MAX_NAME_BYTES: usize = 100;
 
 /// Exports and reports; standard output holds one document whatever happens.
 pub(super) async fn clip(args: &ClipArgs, global: &GlobalArgs) -> u8 {
-    run::tell(carry_out(args, global).await, global)
+    run::tell(carry_out(args, global).await, global).1
 }
 
 async fn carry_out(args: &ClipArgs, global: &GlobalArgs) -> Result<RunReport, CommandError> {

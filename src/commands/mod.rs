@@ -1,5 +1,6 @@
 //! One file a subcommand; each returns an exit code.
 
+mod afterwards;
 mod asking;
 mod clip;
 mod emulator;
@@ -18,8 +19,9 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, GlobalArgs};
-use crate::logging::{self, LogOptions};
+use crate::logging::{self, LogFormat, LogOptions};
 use crate::model::report::{Outcome, RunReport};
+use crate::report::{ProgressEvent, ProgressMode};
 use crate::{exit_code, report};
 
 pub use error::CommandError;
@@ -28,10 +30,11 @@ pub use error::CommandError;
 pub fn execute(cli: &Cli) -> ExitCode {
     let color = stderr_color(&cli.global);
     let options = LogOptions {
-        format: cli.global.log_format,
+        // Among events every line is to be JSON.
+        format: if color.events { LogFormat::Json } else { cli.global.log_format },
         verbose: cli.global.verbose,
         quiet: cli.global.quiet,
-        color,
+        color: color.color,
     };
     if let Err(error) = logging::init(options) {
         complain(&CommandError::from(error), color);
@@ -59,27 +62,46 @@ pub fn execute(cli: &Cli) -> ExitCode {
 }
 
 /// Tells what is wrong with a command line, or the help that it asks for; with `--format json` standard output
-/// holds a document all the same.
+/// holds a document all the same, with `--progress json` standard error an event.
 pub fn refuse(error: &clap::Error, arguments: impl Iterator<Item = String>) -> ExitCode {
-    // Where the stream is closed there is nobody to tell.
-    drop(error.print());
-    if !error.use_stderr() {
+    let arguments: Vec<String> = arguments.collect();
+    let wants = |option: &str| {
+        arguments.iter().any(|argument| *argument == format!("{option}=json"))
+            || arguments.windows(2).any(|pair| pair[0] == option && pair[1] == "json")
+    };
+    let help = !error.use_stderr();
+    let (outcome, code) = (Outcome::Usage, exit_code::USAGE);
+    let message = error.render().to_string().trim_end().to_owned();
+    if wants("--progress") && !help {
+        ProgressEvent::Error { message: &message, hints: &[], outcome, exit_code: code }.tell();
+    } else {
+        // Where the stream is closed there is nobody to tell.
+        drop(error.print());
+    }
+    if help {
         return ExitCode::from(exit_code::DONE);
     }
-    let arguments: Vec<String> = arguments.collect();
-    let wants_json = arguments.iter().any(|argument| argument == "--format=json")
-        || arguments.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
-    let code = exit_code::USAGE;
-    if !wants_json {
+    if !wants("--format") {
         return ExitCode::from(code);
     }
-    let report = RunReport::refused(Outcome::Usage, error.render().to_string().trim_end().to_owned());
-    let document = report::json(&report).unwrap_or_default();
-    ExitCode::from(print(&document, code, false))
+    let document = report::json(&RunReport::refused(outcome, message)).unwrap_or_default();
+    let how = ErrorStyle { color: false, events: wants("--progress") };
+    ExitCode::from(print(&document, code, how))
 }
 
-fn stderr_color(global: &GlobalArgs) -> bool {
-    report::use_color(global.no_color, io::stderr().is_terminal())
+/// How errors are told on standard error.
+#[derive(Debug, Clone, Copy)]
+struct ErrorStyle {
+    /// In colour.
+    color: bool,
+    /// As events, like the progress of a run.
+    events: bool,
+}
+
+fn stderr_color(global: &GlobalArgs) -> ErrorStyle {
+    let events = global.progress == ProgressMode::Json;
+    let color = !events && report::use_color(global.no_color, io::stderr().is_terminal());
+    ErrorStyle { color, events }
 }
 
 fn stdout_color(global: &GlobalArgs) -> bool {
@@ -87,8 +109,13 @@ fn stdout_color(global: &GlobalArgs) -> bool {
 }
 
 /// Tells an error and the ways out on standard error.
-fn complain(error: &CommandError, color: bool) {
-    let label = if color { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
+fn complain(error: &CommandError, how: ErrorStyle) {
+    if how.events {
+        let (message, hints, outcome) = (error.told(), error.hints(), error.outcome());
+        let exit_code = exit_code::of(outcome);
+        return ProgressEvent::Error { message: &message, hints: &hints, outcome, exit_code }.tell();
+    }
+    let label = if how.color { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
     let mut text = format!("{label} {}\n", error.told());
     for hint in error.hints() {
         text.push_str("  hint: ");
@@ -100,11 +127,11 @@ fn complain(error: &CommandError, color: bool) {
 }
 
 /// Writes the command's document; a failure to write it is the command's failure.
-fn print(document: &str, code: u8, color: bool) -> u8 {
+fn print(document: &str, code: u8, how: ErrorStyle) -> u8 {
     match report::print(document) {
         Ok(()) => code,
         Err(source) => {
-            complain(&CommandError::Io { what: "write to standard output", source }, color);
+            complain(&CommandError::Io { what: "write to standard output", source }, how);
             if code == exit_code::DONE { exit_code::UNEXPECTED } else { code }
         }
     }

@@ -70,7 +70,7 @@ fn tell(note: &str) {
 async fn make(asking: &Asking<'_>, listing: Listing) -> Result<(PlanReport, PathBuf), CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cancel = signals::cancel_on_signals()?;
-    let read = asking::read(asking, &*clock)?;
+    let read = asking::read(asking, &*clock, |_, _| ())?;
     let (file, limits) = (&read.file, read.file.limits);
     let store = open(&file.state, listing, &clock)?;
     let emulator = if asking.emulator { Some(Emulator::start(asking::demo_archive()).await?) } else { None };

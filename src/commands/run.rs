@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::afterwards::Afterwards;
 use super::asking;
 use super::error::CommandError;
 use super::plan;
@@ -18,23 +19,32 @@ pub(super) async fn run(args: &RunArgs, global: &GlobalArgs) -> u8 {
     if args.dry_run {
         return plan::plan(&args.asking(), plan::Listing::Forget, global).await;
     }
-    tell(prepare(args, global).await, global)
+    let mut afterwards = None;
+    let result = prepare(args, global, &mut afterwards).await;
+    let (report, code) = tell(result, global);
+    if let Some(afterwards) = afterwards {
+        afterwards.notify(&report, code, global).await;
+    }
+    code
 }
 
-/// Writes the document of a run that ended, or could not begin; gives the exit code.
-pub(super) fn tell(result: Result<RunReport, CommandError>, global: &GlobalArgs) -> u8 {
-    let report = match result {
-        Ok(report) => report,
+/// Writes the document of a run that ended, or could not begin; gives it with its exit code.
+pub(super) fn tell(result: Result<RunReport, CommandError>, global: &GlobalArgs) -> (RunReport, u8) {
+    match result {
+        Ok(report) => {
+            let code = show(&report, global);
+            (report, code)
+        }
         Err(error) => {
             complain(&error, stderr_color(global));
             let report = RunReport::refused(error.outcome(), error.told());
-            return match global.format {
+            let code = match global.format {
                 OutputFormat::Json => show(&report, global),
                 OutputFormat::Text => exit_code::of(report.outcome),
             };
+            (report, code)
         }
-    };
-    show(&report, global)
+    }
 }
 
 fn show(report: &RunReport, global: &GlobalArgs) -> u8 {
@@ -55,10 +65,18 @@ fn show(report: &RunReport, global: &GlobalArgs) -> u8 {
 }
 
 /// Checks everything that can be checked before a request is sent, in the order of cost, then runs.
-async fn prepare(args: &RunArgs, global: &GlobalArgs) -> Result<RunReport, CommandError> {
+///
+/// Whom to notify afterwards is known as soon as the job file is read, whatever comes of it then.
+async fn prepare(
+    args: &RunArgs,
+    global: &GlobalArgs,
+    afterwards: &mut Option<Afterwards>,
+) -> Result<RunReport, CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cancel = signals::cancel_on_signals()?;
-    let read = asking::read(&args.asking(), &*clock)?;
+    let read = asking::read(&args.asking(), &*clock, |command, state| {
+        *afterwards = Some(Afterwards { command, state, cancel: cancel.clone() });
+    })?;
     let undertaking = Undertaking {
         file: read.file,
         asked: read.asked,

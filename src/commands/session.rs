@@ -11,11 +11,12 @@ use crate::archive::{self, Assembled, AwsArchive, AwsSettings, LimitSettings, Re
 use crate::cli::GlobalArgs;
 use crate::clock::Clock;
 use crate::emulator::{Emulator, EmulatorConfig};
+use crate::exit_code;
 use crate::fs;
 use crate::job::{JobFile, Resolved};
 use crate::merge::Ffmpeg;
 use crate::model::report::RunReport;
-use crate::report::{self, ProgressOptions};
+use crate::report::{self, ProgressEvent, ProgressMode, ProgressOptions};
 use crate::run::{self as runner, Asked, JobFileFacts, RunRequest};
 use crate::store::{StateLock, Store};
 
@@ -59,11 +60,14 @@ pub(super) async fn carry_out(
             return Err(error);
         }
     };
-    let progress = report::progress(ProgressOptions {
+    let progress = report::progress(&ProgressOptions {
         mode: global.progress,
-        color: stderr_color(global),
+        color: stderr_color(global).color,
         quiet: global.quiet,
         logs: global.verbose > 0,
+        outage: Some(Duration::from_millis(file.limits.outage_ms)),
+        job_file: job_file.as_ref().map(|job_file| job_file.path.clone()),
+        state: file.state.clone(),
     });
     let limits = &file.limits;
     let report = runner::run(RunRequest {
@@ -84,11 +88,15 @@ pub(super) async fn carry_out(
         job_file,
     })
     .await;
-    progress.finish();
+    progress.finish(report.outcome);
     if let Some(emulator) = emulator {
         emulator.stop().await;
     }
     drop((work_lock, lock));
+    if global.progress == ProgressMode::Json {
+        let (outcome, exit_code) = (report.outcome, exit_code::of(report.outcome));
+        ProgressEvent::Ended { outcome, exit_code }.tell();
+    }
     Ok(report)
 }
 

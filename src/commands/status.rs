@@ -10,7 +10,9 @@ use crate::cli::{GlobalArgs, StatusArgs};
 use crate::clock::SystemClock;
 use crate::exit_code;
 use crate::job;
-use crate::model::status::{ExportRecordReport, LastRun, RunningHolder, StateFileStatus, StatusReport};
+use crate::model::status::{
+    ExportRecordReport, LastRun, RunningHolder, StateFileStatus, StatusReport, StatusTotals,
+};
 use crate::report::{self, OutputFormat};
 use crate::store::{ChunkCounts, ExportRecord, OutputRole, StateLock, Store, StoreError};
 
@@ -25,14 +27,11 @@ pub(super) fn status(args: &StatusArgs, global: &GlobalArgs) -> u8 {
         Err(error) => {
             complain(&error, stderr_color(global));
             let code = exit_code::of(error.outcome());
-            if global.format == OutputFormat::Text {
-                return code;
-            }
             (StatusReport::refused(error.told()), code)
         }
     };
     let document = match global.format {
-        OutputFormat::Text => Ok(report::status_text(&report, stdout_color(global))),
+        OutputFormat::Text => Ok(report::status_text(&report, args.all, stdout_color(global))),
         OutputFormat::Json => report::json(&report),
     };
     match document {
@@ -49,9 +48,16 @@ fn gather(args: &StatusArgs) -> Result<StatusReport, CommandError> {
     let mut files = Vec::new();
     let mut exports = Vec::new();
     for path in state_files(args)? {
-        let store = Store::open_read_only(&path, Arc::new(SystemClock))?;
+        let store = match Store::open_read_only(&path, Arc::new(SystemClock)) {
+            // The job file tells where it will be; a path that was given must be right.
+            Err(StoreError::Missing { .. }) if args.jobs.is_some() => {
+                files.push(state_file(path, None, &[]));
+                continue;
+            }
+            store => store?,
+        };
         let last_run = last_run(&store, &path)?;
-        files.push(StateFileStatus { path, last_run });
+        let mut of_file = Vec::new();
         let mut after = 0;
         loop {
             let page = store.exports(after, PAGE)?;
@@ -59,11 +65,19 @@ fn gather(args: &StatusArgs) -> Result<StatusReport, CommandError> {
             after = last.seq;
             for record in page {
                 let counts = store.chunk_counts(&record.identity.id)?;
-                exports.push(export(&store, record, &counts)?);
+                of_file.push(export(&store, record, &counts)?);
             }
         }
+        files.push(state_file(path, last_run, &of_file));
+        exports.append(&mut of_file);
     }
-    Ok(StatusReport::new(files, exports))
+    let answer = report::answer(&files);
+    Ok(StatusReport::new(files, exports, answer))
+}
+
+fn state_file(path: PathBuf, last_run: Option<LastRun>, exports: &[ExportRecordReport]) -> StateFileStatus {
+    let answer = report::answer_of(last_run.as_ref(), &StatusTotals::of(exports));
+    StateFileStatus { path, answer, last_run }
 }
 
 /// The state files to read: those given, or the job file's.

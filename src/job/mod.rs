@@ -19,7 +19,7 @@ mod spec;
 pub mod template;
 pub mod time;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use clip::{CLIP_JOB, ClipRange, ClipWords, clip};
 pub use duration::Duration;
@@ -69,6 +69,13 @@ pub fn load(
     let (resolved, more) = file.resolve_partly(now, only);
     problems.extend(more);
     if problems.is_empty() { Ok((file, resolved)) } else { Err(JobErrors::new(source.display, problems)) }
+}
+
+/// The `[notify]` command and the state file, as far as they are sound, whatever is wrong with the rest: that a
+/// job file is broken is what somebody wants to be told.
+pub fn whom_to_notify(source: JobSource<'_>) -> Option<(Vec<String>, PathBuf)> {
+    let file = parse_partly(source).file?;
+    file.notify.map(|command| (command, file.state))
 }
 
 /// The sound part of a file, and what is wrong with the rest.

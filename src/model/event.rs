@@ -16,6 +16,11 @@ pub enum PauseReason {
 /// Something that happened during a run.
 #[derive(Debug, Clone)]
 pub enum RunEvent {
+    /// What is to be done is known: the streams are described, the state file is read.
+    RunStarted {
+        /// Exports that will be taken up, those that are done or pending left out.
+        exports: u64,
+    },
     /// An export is taken up, new or from an earlier run.
     ExportOpened {
         /// Its id.

@@ -18,7 +18,12 @@ pub const STATUS_SCHEMA: &str = "kvs-export/status/1";
 pub struct StatusReport {
     /// [`STATUS_SCHEMA`].
     pub schema: &'static str,
-    /// Why there is no answer, with its causes; everything else is empty then.
+    /// Whether the last run, or that of the worst state file, did all it should; not known while it goes on, and
+    /// where the state files cannot be read.
+    pub ok: Option<bool>,
+    /// The same in one line of text.
+    pub answer: String,
+    /// Why there is no answer, with its causes; the rest is empty then.
     pub error: Option<String>,
     /// The latest run of all the state files.
     pub last_run: Option<LastRun>,
@@ -30,11 +35,24 @@ pub struct StatusReport {
     pub totals: StatusTotals,
 }
 
+/// "Did last night work?"
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// Whether all that should be there is; not known while a run goes on.
+    pub ok: Option<bool>,
+    /// In one line of text.
+    #[serde(rename = "answer")]
+    pub text: String,
+}
+
 /// One state file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StateFileStatus {
     /// The file.
     pub path: PathBuf,
+    /// Whether its last run did all it should.
+    #[serde(flatten)]
+    pub answer: Answer,
     /// Its last run; `None` when there was none yet.
     pub last_run: Option<LastRun>,
 }
@@ -143,24 +161,27 @@ pub struct StatusTotals {
 
 impl StatusReport {
     /// Puts together what the state files say: finds the latest run, sums up the exports.
-    pub fn new(state_files: Vec<StateFileStatus>, exports: Vec<ExportRecordReport>) -> Self {
+    pub fn new(state_files: Vec<StateFileStatus>, exports: Vec<ExportRecordReport>, answer: Answer) -> Self {
         let last_run = state_files
             .iter()
             .filter_map(|file| file.last_run.as_ref())
             .max_by_key(|run| run.started)
             .cloned();
         let totals = StatusTotals::of(&exports);
-        Self { schema: STATUS_SCHEMA, error: None, last_run, state_files, exports, totals }
+        let Answer { ok, text: answer } = answer;
+        Self { schema: STATUS_SCHEMA, ok, answer, error: None, last_run, state_files, exports, totals }
     }
 
     /// An answer that could not be given.
     pub fn refused(error: String) -> Self {
-        Self { error: Some(error), ..Self::new(Vec::new(), Vec::new()) }
+        let answer = Answer { ok: None, text: format!("UNKNOWN: {error}") };
+        Self { error: Some(error), ..Self::new(Vec::new(), Vec::new(), answer) }
     }
 }
 
 impl StatusTotals {
-    fn of(exports: &[ExportRecordReport]) -> Self {
+    /// Sums up the exports.
+    pub fn of(exports: &[ExportRecordReport]) -> Self {
         let mut totals = Self::default();
         for export in exports {
             if export.superseded {

@@ -6,21 +6,30 @@
 
 use std::io::{self, Write};
 
+mod answer;
 mod bars;
+mod events;
+mod exports;
+mod meter;
 mod plan;
 mod progress;
+mod screen;
 mod state;
 mod status;
 mod summary;
 mod table;
+mod trouble;
 pub mod units;
 mod validate;
 mod verification;
 
 use serde::Serialize;
 
+pub use answer::{answer, answer_of};
+pub use events::ProgressEvent;
 pub use plan::plan_text;
 pub use progress::{Progress, ProgressMode, ProgressOptions, progress};
+pub use screen::Stderr;
 pub use status::status_text;
 pub use summary::summary;
 pub use validate::validate_text;

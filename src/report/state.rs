@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::units::{bytes, counted, duration, millis, one_line};
+use super::meter::time_for;
+use super::trouble::Trouble;
+use super::units::{bytes, counted, duration, one_line};
 use crate::model::event::RunEvent;
 use crate::model::{ExportId, ExportState, StreamSelector, TimeRange, UtcMillis};
 
@@ -38,6 +40,7 @@ pub(super) struct OpenExport {
     pub(super) id: ExportId,
     pub(super) name: String,
     pub(super) phase: Phase,
+    stream: String,
     resumed: u64,
     /// Chunks that an earlier run had planned: a lower bound until the windows are told.
     known: u64,
@@ -81,6 +84,17 @@ impl OpenExport {
             Phase::Merging => format!("{name}: merging {}", counted(self.chunks(), "chunk")),
         }
     }
+
+    /// How much of its media is on disk, in percent; unknown while it is listed.
+    pub(super) fn percent(&self) -> Option<u64> {
+        (self.phase != Phase::Listing).then(|| percent(self.bytes_on_disk(), self.bytes_planned))
+    }
+}
+
+/// A share in percent, rounded down: 100 is all of it, and of nothing all is there.
+pub(super) fn percent(part: u64, whole: u64) -> u64 {
+    u64::try_from(u128::from(part) * 100 / u128::from(whole.max(1)))
+        .map_or(100, |share| if whole == 0 { 100 } else { share })
 }
 
 /// The run as far as it is told.
@@ -88,6 +102,10 @@ impl OpenExport {
 pub(super) struct RunState {
     /// In the order they were opened.
     pub(super) open: Vec<OpenExport>,
+    /// What holds it up.
+    pub(super) trouble: Trouble,
+    /// Exports that will be opened, as far as told.
+    expected: u64,
     opened: u64,
     finished: u64,
     failed: u64,
@@ -104,28 +122,38 @@ pub(super) struct Sums {
     pub(super) chunks: u64,
     pub(super) bytes_on_disk: u64,
     pub(super) bytes: u64,
-    pub(super) listing: bool,
+    /// Whether the chunks and bytes are those of the whole run: every export is opened and listed.
+    pub(super) final_totals: bool,
 }
 
-/// Bytes received lately, for the rate.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Traffic {
-    pub(super) bytes: u64,
-    pub(super) during: Duration,
-}
-
-impl Traffic {
-    /// Bytes a second; 0 when it is too early to tell.
-    fn rate(self) -> f64 {
-        let seconds = self.during.as_secs_f64();
-        if seconds >= 1.0 { self.bytes as f64 / seconds } else { 0.0 }
+impl Sums {
+    /// How long the rest takes at that rate; nothing while the rate is unknown or nothing is left.
+    pub(super) fn time_left(&self, rate: Option<u64>) -> Option<Duration> {
+        let left = self.bytes.saturating_sub(self.bytes_on_disk);
+        rate.filter(|_| left > 0).map(|rate| time_for(left, rate))
     }
+}
+
+/// Counts of exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ExportCounts {
+    pub(super) all: u64,
+    pub(super) opened: u64,
+    pub(super) finished: u64,
+    pub(super) failed: u64,
+    pub(super) merging: u64,
 }
 
 impl RunState {
     /// Takes an event; gives the line that it is worth, if any.
-    pub(super) fn take(&mut self, event: RunEvent) -> Option<Line> {
+    ///
+    /// `now` is the time since the run began.
+    pub(super) fn take(&mut self, event: RunEvent, now: Duration) -> Option<Line> {
         match event {
+            RunEvent::RunStarted { exports } => {
+                self.expected = exports;
+                None
+            }
             RunEvent::ExportOpened { export, job, stream, range, resumed } => {
                 Some(milestone(self.begin(export, &job, &stream, range, resumed)))
             }
@@ -156,7 +184,7 @@ impl RunState {
                 Some(milestone(open.describe()))
             }
             RunEvent::ExportFinished { export, state, error } => {
-                self.end(&export, state, error.as_deref().map(one_line))
+                self.end(&export, state, error.as_deref().map(one_line), now)
             }
             RunEvent::Settling { stream, until } => Some(Line {
                 level: Level::Milestone,
@@ -177,11 +205,28 @@ impl RunState {
                 self.retried += 1;
                 None
             }
-            RunEvent::BytesReceived { .. }
-            | RunEvent::StreamPaused { .. }
-            | RunEvent::StreamResumed { .. }
-            | RunEvent::DiskLow { .. }
-            | RunEvent::DiskFreed => None,
+            RunEvent::StreamPaused { stream, reason, retry_ms } => {
+                self.trouble.paused(&stream, reason, Duration::from_millis(retry_ms), now)
+            }
+            RunEvent::StreamResumed { stream } => {
+                self.trouble.resumed(&stream, now);
+                None
+            }
+            RunEvent::DiskLow { free, needed } => self.trouble.disk_low(free, needed, now),
+            RunEvent::DiskFreed => self.trouble.disk_freed(now),
+            RunEvent::BytesReceived { .. } => None,
+        }
+    }
+
+    /// How many exports there are, and how far they are.
+    pub(super) fn exports(&self) -> ExportCounts {
+        ExportCounts {
+            // Exports that are told of without an announcement count as they come.
+            all: self.expected.max(self.opened),
+            opened: self.opened,
+            finished: self.finished,
+            failed: self.failed,
+            merging: self.open.iter().filter(|open| open.phase == Phase::Merging).count() as u64,
         }
     }
 
@@ -192,57 +237,62 @@ impl RunState {
             chunks: self.closed_chunks,
             bytes_on_disk: self.closed_bytes,
             bytes: self.closed_bytes,
-            listing: false,
+            final_totals: self.opened >= self.expected,
         };
         for open in &self.open {
             sums.chunks_on_disk += open.chunks_on_disk();
             sums.chunks += open.chunks();
             sums.bytes_on_disk += open.bytes_on_disk();
             sums.bytes += open.bytes_planned;
-            sums.listing |= open.phase == Phase::Listing;
+            sums.final_totals &= open.phase != Phase::Listing;
         }
         sums
     }
 
-    /// How much of the run is done, how fast it goes, how long it will take.
-    pub(super) fn describe(&self, traffic: Traffic) -> String {
+    /// How much of the run is done, how fast it goes, how long it will take; the most telling first.
+    pub(super) fn describe(&self, rate: Option<u64>) -> Vec<String> {
         let sums = self.sums();
-        let planned = if sums.listing { " planned so far" } else { "" };
-        let mut text = format!("{} of {}{planned}", bytes(sums.bytes_on_disk), bytes(sums.bytes));
-        let (rate, left) = (traffic.rate(), sums.bytes.saturating_sub(sums.bytes_on_disk));
-        if rate >= 1.0 && left > 0 {
-            // A float beyond the range becomes the largest number, which reads as what it is: very long.
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "saturates; not negative"
-            )]
-            let (rate, left_ms) = (rate as u64, (left as f64 / rate * 1000.0) as u64);
-            text += &format!(", {}/s, {} left", bytes(rate), millis(left_ms));
+        let (so_far, at_least) = if sums.final_totals { ("", "") } else { (" planned so far", "at least ") };
+        let mut parts = vec![format!("{} of {}{so_far}", bytes(sums.bytes_on_disk), bytes(sums.bytes))];
+        if let (Some(rate), Some(left)) = (rate, sums.time_left(rate)) {
+            parts.push(format!("{}/s", bytes(rate)));
+            parts.push(format!("{at_least}{} left", duration(left)));
         }
-        // Last: where the terminal is narrow, it is cut off first.
-        text += &format!(", {} of {} chunks", sums.chunks_on_disk, sums.chunks);
+        parts.push(format!("{} of {} chunks", sums.chunks_on_disk, sums.chunks));
+        parts
+    }
+
+    /// How the exports stand.
+    pub(super) fn describe_exports(&self) -> String {
+        let ExportCounts { all, finished, failed, merging, .. } = self.exports();
+        let mut text = format!("{finished} of {} finished", counted(all, "export"));
+        for (count, word) in [(failed, "failed"), (merging, "merging")] {
+            if count > 0 {
+                text += &format!(", {count} {word}");
+            }
+        }
         text
     }
 
     /// The line of every 30 seconds.
-    pub(super) fn tick(&self, traffic: Traffic, elapsed: Duration) -> String {
-        let mut text = format!("after {}: {}", duration(elapsed), self.describe(traffic));
-        text += &format!("; {} of {} finished", self.finished, counted(self.opened, "export"));
-        if self.failed > 0 {
-            text += &format!(", {} failed", self.failed);
-        }
-        let merging = self.open.iter().filter(|open| open.phase == Phase::Merging).count();
-        if merging > 0 {
-            text += &format!(", {merging} merging");
-        }
+    pub(super) fn tick(&self, rate: Option<u64>, now: Duration) -> String {
+        let mut text = format!("after {}: {}", duration(now), self.describe(rate).join(", "));
+        text += &format!("; {}", self.describe_exports());
         if self.throttled > 0 {
             text += &format!("; throttled {}", counted(self.throttled, "time"));
         }
         if self.retried > 0 {
             text += &format!("; {} sent again", counted(self.retried, "request"));
         }
+        for trouble in self.trouble.describe(now) {
+            text += &format!("; {trouble}");
+        }
         text
+    }
+
+    /// How often the service has throttled, and how many requests were sent again for another reason.
+    pub(super) fn repetitions(&self) -> (u64, u64) {
+        (self.throttled, self.retried)
     }
 
     fn begin(
@@ -259,11 +309,15 @@ impl RunState {
             None => format!("{name}: started, up to {}", seconds(range.end())),
         };
         // An export may be opened again within a run, when a chunk of it turned out lost.
+        let before = self.open.len();
         self.open.retain(|open| open.id != id);
-        self.opened += 1;
+        if self.open.len() == before {
+            self.opened += 1;
+        }
         self.open.push(OpenExport {
             id,
             name,
+            stream: stream.name().to_owned(),
             phase: Phase::Listing,
             resumed: resumed.map_or(0, |(fetched, _)| fetched),
             known: resumed.map_or(0, |(_, planned)| planned),
@@ -275,9 +329,19 @@ impl RunState {
         line
     }
 
-    fn end(&mut self, id: &ExportId, state: ExportState, error: Option<String>) -> Option<Line> {
+    fn end(
+        &mut self,
+        id: &ExportId,
+        state: ExportState,
+        error: Option<String>,
+        now: Duration,
+    ) -> Option<Line> {
         let at = self.open.iter().position(|open| open.id == *id)?;
         let open = self.open.remove(at);
+        // Nobody asks the stream again, so nobody would say that it answers.
+        if !self.open.iter().any(|other| other.stream == open.stream) {
+            self.trouble.resumed(&open.stream, now);
+        }
         self.finished += 1;
         // What a failed export did not fetch will not come any more in this run.
         self.closed_chunks += open.chunks_on_disk();

@@ -1,6 +1,7 @@
 //! Tests of the lines that tell a run.
 
 use super::*;
+use crate::model::event::PauseReason;
 
 fn id(n: u8) -> ExportId {
     ExportId(format!("{n:016x}"))
@@ -38,11 +39,11 @@ fn finished(n: u8, state: ExportState, error: Option<&str>) -> RunEvent {
 /// The lines that these events are worth, and the state after them.
 fn told(events: impl IntoIterator<Item = RunEvent>) -> (Vec<String>, RunState) {
     let mut state = RunState::default();
-    let lines = events.into_iter().filter_map(|event| state.take(event)).map(|line| line.text).collect();
+    let lines = events.into_iter().filter_map(|event| state.take(event, NOW)).map(|line| line.text).collect();
     (lines, state)
 }
 
-const STILL: Traffic = Traffic { bytes: 0, during: Duration::from_secs(30) };
+const NOW: Duration = Duration::from_secs(90);
 
 #[test]
 fn a_run_is_told_by_its_milestones() {
@@ -96,23 +97,67 @@ fn a_tick_tells_bytes_rate_time_left_and_trouble() {
         opened(3, None),
         finished(3, ExportState::Failed, None),
     ]);
-    let traffic = Traffic { bytes: 45_000_000, during: Duration::from_secs(30) };
-    insta::assert_snapshot!(state.tick(traffic, Duration::from_secs(90)), @"after 1 min 30 s: 1.0 MB of 120 MB, 1.5 MB/s, 1 min 19 s left, 1 of 120 chunks; 1 of 3 exports finished, 1 failed; throttled 1 time; 1 request sent again");
+    insta::assert_snapshot!(state.tick(Some(1_500_000), NOW), @"after 1 min 30 s: 1.0 MB of 120 MB, 1.5 MB/s, 1 min 20 s left, 1 of 120 chunks; 1 of 3 exports finished, 1 failed; throttled 1 time; 1 request sent again");
 }
 
 #[test]
-fn totals_are_planned_so_far_while_anything_is_listed() {
-    let (_, mut state) = told([opened(1, None), planned(1, 4, false)]);
-    insta::assert_snapshot!(state.describe(STILL), @"0 B of 4.0 MB planned so far, 0 of 4 chunks");
-    state.take(planned(1, 4, true));
-    insta::assert_snapshot!(state.describe(STILL), @"0 B of 8.0 MB, 0 of 8 chunks");
+fn totals_are_planned_so_far_while_anything_is_listed_or_not_yet_opened() {
+    let (_, mut state) = told([RunEvent::RunStarted { exports: 2 }, opened(1, None), planned(1, 4, false)]);
+    insta::assert_snapshot!(state.describe(None).join(", "), @"0 B of 4.0 MB planned so far, 0 of 4 chunks");
+    state.take(planned(1, 4, true), NOW);
+    insta::assert_snapshot!(state.tick(Some(1_000_000), NOW), @"after 1 min 30 s: 0 B of 8.0 MB planned so far, 1.0 MB/s, at least 8 s left, 0 of 8 chunks; 0 of 2 exports finished");
+    state.take(opened(2, None), NOW);
+    assert!(!state.sums().final_totals);
+    state.take(planned(2, 2, true), NOW);
+    insta::assert_snapshot!(state.describe(Some(1_000_000)).join(", "), @"0 B of 10.0 MB, 1.0 MB/s, 10 s left, 0 of 10 chunks");
+}
+
+#[test]
+fn what_holds_the_run_up_is_in_every_tick_until_it_is_over() {
+    let (lines, mut state) = told([
+        opened(1, None),
+        planned(1, 4, true),
+        RunEvent::StreamPaused {
+            stream: "camera-1".to_owned(),
+            reason: PauseReason::Throttled,
+            retry_ms: 15_000,
+        },
+        RunEvent::DiskLow { free: 3_200_000_000, needed: 5_000_000_000 },
+    ]);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    insta::assert_snapshot!(state.tick(None, NOW), @"after 1 min 30 s: 0 B of 4.0 MB, 0 of 4 chunks; 0 of 1 export finished; camera-1 throttled, next try in 15 s; disk: 3.2 GB free, 5.0 GB needed; fetching waits until merges make room");
+    state.take(RunEvent::StreamResumed { stream: "camera-1".to_owned() }, NOW);
+    state.take(RunEvent::DiskFreed, NOW);
+    insta::assert_snapshot!(state.tick(None, NOW), @"after 1 min 30 s: 0 B of 4.0 MB, 0 of 4 chunks; 0 of 1 export finished");
+}
+
+#[test]
+fn a_stream_of_which_no_export_is_open_holds_nothing_up() {
+    let (_, state) = told([
+        opened(1, None),
+        RunEvent::StreamPaused { stream: "camera-1".to_owned(), reason: PauseReason::Away, retry_ms: 15_000 },
+        finished(1, ExportState::Failed, Some("away for 30 min")),
+    ]);
+    assert_eq!(state.trouble.describe(NOW), [""; 0]);
+}
+
+#[test]
+fn an_export_that_is_opened_again_is_one_export() {
+    let (_, state) = told([RunEvent::RunStarted { exports: 1 }, opened(1, None), opened(1, Some((3, 4)))]);
+    assert_eq!((state.exports().all, state.exports().opened), (1, 1));
+}
+
+#[test]
+fn a_percentage_is_all_only_when_all_is_there() {
+    assert_eq!((percent(0, 0), percent(999, 1000), percent(1000, 1000)), (100, 99, 100));
+    assert_eq!(percent(u64::MAX, u64::MAX), 100);
 }
 
 #[test]
 fn chunks_of_an_earlier_run_count_as_fetched() {
     let (_, mut state) = told([opened(1, Some((3, 4))), planned(1, 4, true)]);
     assert_eq!(state.sums().bytes_on_disk, 3_000_000);
-    state.take(fetched(1));
+    state.take(fetched(1), NOW);
     let sums = state.sums();
     assert_eq!((sums.chunks_on_disk, sums.chunks), (4, 4));
     assert_eq!((sums.bytes_on_disk, sums.bytes), (4_000_000, 4_000_000));
@@ -121,7 +166,7 @@ fn chunks_of_an_earlier_run_count_as_fetched() {
 #[test]
 fn a_split_chunk_counts_as_its_children() {
     let (_, mut state) = told([opened(1, None), planned(1, 1, true)]);
-    state.take(RunEvent::ChunkSplit { export: id(1), into: 3 });
+    state.take(RunEvent::ChunkSplit { export: id(1), into: 3 }, NOW);
     assert_eq!(state.sums().chunks, 3);
 }
 
@@ -141,11 +186,4 @@ fn a_new_export_of_which_nothing_is_planned_has_no_chunks_and_no_division_by_zer
     let (_, state) = told([opened(1, None)]);
     assert_eq!(state.sums().bytes_on_disk, 0);
     assert_eq!(state.open[0].describe(), "demo camera-1 2026-03-02T08:00:00Z: listing");
-}
-
-#[test]
-fn a_first_burst_is_no_rate() {
-    let (_, state) = told([opened(1, None), planned(1, 4, true)]);
-    let burst = Traffic { bytes: 1_000_000, during: Duration::from_millis(1) };
-    assert_eq!(state.describe(burst), "0 B of 4.0 MB, 0 of 4 chunks");
 }

@@ -1,119 +1,150 @@
-//! The text of `status`: its first line answers "did last night work?".
+//! The text of `status`: its first line answers "did last night work?", what is not there comes next.
 
+use super::answer::rank;
+use super::exports::{COLUMNS, ExportRow, chunks};
 use super::state::seconds;
-use super::summary::{chunks, measured, until};
 use super::table::{Align, Paint, Table};
 use super::units::{bytes, counted, millis, one_line};
-use crate::model::status::{ExportRecordReport, LastRun, StatusReport, StatusTotals};
+use crate::model::ExportState;
+use crate::model::status::{ExportRecordReport, StatusReport, StatusTotals};
 
-/// The state as text: the last run first, then a table of all exports, their errors and their sums.
-pub fn status_text(report: &StatusReport, color: bool) -> String {
+/// More finished exports than these are only counted.
+const MOST_FINISHED: usize = 50;
+
+/// The state as text: the answer, a table of the exports, the troubled ones first, their errors and their sums.
+///
+/// Of many finished exports only the number is told, unless `all` are wanted.
+pub fn status_text(report: &StatusReport, all: bool, color: bool) -> String {
     let paint = Paint(color);
-    if let Some(error) = &report.error {
-        return format!("{} {}\n", paint.red("error:"), error.trim_end());
+    let mut text = headline(report, paint);
+    if report.error.is_some() {
+        return text;
     }
-    let mut text = headline(report.last_run.as_ref(), &report.totals, paint);
     if let Some(error) = report.last_run.as_ref().and_then(|run| run.error.as_ref()) {
         text += &format!("{} {}\n", paint.red("error:"), one_line(error));
     }
-    if report.state_files.len() > 1 {
-        text.push('\n');
-        for file in &report.state_files {
-            text += &format!("{}: {}\n", file.path.display(), how_it_ended(file.last_run.as_ref(), paint));
-        }
-    }
+    text += &state_files(report);
     if report.exports.is_empty() {
         return text;
     }
-    text.push('\n');
-    text += &table(&report.exports).render(paint);
-    let failed: Vec<&ExportRecordReport> =
-        report.exports.iter().filter(|export| export.error.is_some()).collect();
-    if !failed.is_empty() {
-        text += &format!("\n{}\n", paint.bold("errors:"));
+    let (shown, hidden) = chosen(&report.exports, all);
+    if !shown.is_empty() {
+        text += &format!("\n{}", table(&shown).render(paint));
     }
-    for export in failed {
-        let error = export.error.as_deref().unwrap_or_default();
-        let name = format!("{} {} {}", export.job, export.stream, seconds(export.from));
-        text += &format!("  {name}: {}\n", one_line(error));
+    if hidden > 0 {
+        text +=
+            &format!("\n{} done or empty, not shown; --all shows them\n", counted(hidden as u64, "export"));
     }
-    text + &sums(&report.totals)
+    text + &errors(&shown, paint) + &sums(&report.totals) + &way_out(report)
 }
 
-fn headline(run: Option<&LastRun>, totals: &StatusTotals, paint: Paint) -> String {
-    let killed = run.is_some_and(|run| run.outcome.is_none() && run.running_holder.is_none());
-    let hint = if killed { "; run the same command again to resume" } else { "" };
-    format!("last run: {}: {}{hint}\n", how_it_ended(run, paint), counts(totals))
-}
-
-fn how_it_ended(run: Option<&LastRun>, paint: Paint) -> String {
-    let Some(run) = run else { return "none yet".to_owned() };
-    if let Some(holder) = &run.running_holder {
-        let since = seconds(run.started);
-        return format!("still running since {since} (process {} on {})", holder.pid, one_line(&holder.host));
-    }
-    let (Some(outcome), Some(ended)) = (&run.outcome, run.ended) else {
-        let killed = paint.red("killed");
-        return format!("{killed}, started {}", seconds(run.started));
+fn headline(report: &StatusReport, paint: Paint) -> String {
+    let answer = one_line(&report.answer);
+    // The capitals in front say it all.
+    let word = answer.find(|c: char| !(c.is_ascii_uppercase() || c == ' ')).unwrap_or(0);
+    let (word, rest) = answer.split_at(word);
+    let word = match report.ok {
+        Some(true) => paint.green(word),
+        Some(false) => paint.red(word),
+        None => paint.yellow(word),
     };
-    let code = run.exit_code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
-    format!("{}, ended {} ({code})", paint.status(outcome, outcome), seconds(ended))
+    format!("{word}{rest}\n")
 }
 
-fn counts(totals: &StatusTotals) -> String {
-    if totals.exports == 0 {
-        return "no exports".to_owned();
+/// Where there are several, a line each, the worst first.
+fn state_files(report: &StatusReport) -> String {
+    if report.state_files.len() < 2 {
+        return String::new();
     }
-    let counts = [
-        (totals.failed, "failed"),
-        (totals.partial, "partial"),
-        (totals.planning + totals.fetching + totals.merging, "unfinished"),
-        (totals.done, "done"),
-        (totals.empty, "empty"),
-    ];
-    let mut told: Vec<String> = Vec::new();
-    for (count, word) in counts.into_iter().filter(|(count, _)| *count > 0) {
-        let counted = if told.is_empty() { counted(count, "export") } else { count.to_string() };
-        told.push(format!("{counted} {word}"));
-    }
-    told.join(", ")
+    let mut files: Vec<_> = report.state_files.iter().collect();
+    files.sort_by_key(|file| rank(file.answer.ok, file.last_run.as_ref()));
+    let line = |path: String, answer: &str| format!("{path}: {answer}\n");
+    let lines = files.into_iter().map(|file| line(file.path.display().to_string(), &file.answer.text));
+    format!("\n{}", lines.collect::<String>())
 }
 
-fn table(exports: &[ExportRecordReport]) -> Table {
-    use Align::{Left, Right};
-    let mut table = Table::new(&[
-        ("export", Left),
-        ("job", Left),
-        ("stream", Left),
-        ("from", Left),
-        ("to", Left),
-        ("status", Left),
-        ("chunks", Right),
-        ("video", Right),
-        ("size", Right),
-        ("output", Left),
-    ]);
+/// The exports to show, the troubled ones first, and how many finished ones are not shown.
+fn chosen(exports: &[ExportRecordReport], all: bool) -> (Vec<&ExportRecordReport>, usize) {
+    let finished = |export: &&ExportRecordReport| order(export) == LAST;
+    let mut shown: Vec<_> = exports.iter().collect();
+    // Stable: among equals the order of creation stays.
+    shown.sort_by_key(|export| order(export));
+    let count = shown.iter().filter(|export| finished(export)).count();
+    if all || count <= MOST_FINISHED {
+        return (shown, 0);
+    }
+    shown.retain(|export| !finished(export));
+    (shown, count)
+}
+
+/// The place of finished exports among the others.
+const LAST: u8 = 4;
+
+fn order(export: &ExportRecordReport) -> u8 {
+    match export.status {
+        _ if export.superseded => 3,
+        ExportState::Failed => 0,
+        ExportState::Partial => 1,
+        ExportState::Planning | ExportState::Fetching | ExportState::Merging => 2,
+        ExportState::Done | ExportState::Empty => LAST,
+    }
+}
+
+fn table(exports: &[&ExportRecordReport]) -> Table {
+    let columns = [[("export", Align::Left)].as_slice(), &COLUMNS, &[("output", Align::Left)]].concat();
+    let mut table = Table::new(&columns);
     for export in exports {
         let status = if export.superseded { "superseded" } else { export.status.as_str() };
+        let row = ExportRow {
+            job: &export.job,
+            stream: &export.stream,
+            from: export.from,
+            to: export.to,
+            status: status.to_owned(),
+            chunks: &export.chunks,
+            media_ms: export.media_ms,
+            bytes: export.bytes,
+        };
         let output =
             export.output.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        table.row(
-            status,
-            vec![
-                export.id.to_string(),
-                export.job.clone(),
-                export.stream.clone(),
-                seconds(export.from),
-                until(export.from, export.to),
-                status.to_owned(),
-                chunks(&export.chunks),
-                measured(export.media_ms, millis),
-                measured(export.bytes, bytes),
-                output,
-            ],
-        );
+        table.row(status, [export.id.to_string()].into_iter().chain(row.cells()).chain([output]).collect());
     }
     table
+}
+
+/// Why exports are not there, or not whole.
+fn errors(exports: &[&ExportRecordReport], paint: Paint) -> String {
+    let mut lines = String::new();
+    for export in exports.iter().filter(|export| !export.superseded) {
+        let why = match (&export.error, export.status) {
+            (Some(error), _) => one_line(error),
+            (None, ExportState::Partial) => {
+                let manifest = export
+                    .manifest
+                    .as_ref()
+                    .map_or_else(|| "the manifest".to_owned(), |path| path.display().to_string());
+                format!("some fragments are not in the video, and will not be; {manifest} says which and why")
+            }
+            (None, _) => continue,
+        };
+        let name = format!("{} {} {}", export.job, export.stream, seconds(export.from));
+        lines += &format!("  {name}: {why}\n");
+    }
+    if lines.is_empty() { lines } else { format!("\n{}\n{lines}", paint.bold("errors:")) }
+}
+
+/// What to do about exports that failed or are not finished.
+fn way_out(report: &StatusReport) -> String {
+    let totals = &report.totals;
+    let open = totals.failed + totals.planning + totals.fetching + totals.merging;
+    if open == 0 || report.ok.is_none() {
+        return String::new();
+    }
+    let jobs = report.last_run.as_ref().and_then(|run| run.job_file.as_ref());
+    match jobs {
+        Some(jobs) => format!("to go on with what is not done: kvs-export run {}\n", jobs.display()),
+        None => "to go on with what is not done, run the same command again\n".to_owned(),
+    }
 }
 
 fn sums(totals: &StatusTotals) -> String {
@@ -136,8 +167,9 @@ pub(super) mod tests {
 
     use super::*;
     use crate::model::report::ChunkTally;
-    use crate::model::status::{RunningHolder, StateFileStatus};
-    use crate::model::{ExportId, ExportState, UtcMillis};
+    use crate::model::status::{LastRun, RunningHolder, StateFileStatus};
+    use crate::model::{ExportId, UtcMillis};
+    use crate::report::{answer, answer_of};
 
     const START: i64 = 1_795_241_000_000;
 
@@ -178,9 +210,15 @@ pub(super) mod tests {
         }
     }
 
+    fn file(path: &str, last_run: Option<LastRun>, exports: &[ExportRecordReport]) -> StateFileStatus {
+        let answer = answer_of(last_run.as_ref(), &StatusTotals::of(exports));
+        StateFileStatus { path: PathBuf::from(path), answer, last_run }
+    }
+
     fn report(run: Option<LastRun>, exports: Vec<ExportRecordReport>) -> StatusReport {
-        let file = |path: &str, last_run| StateFileStatus { path: PathBuf::from(path), last_run };
-        StatusReport::new(vec![file("/srv/state.db", run)], exports)
+        let files = vec![file("/srv/state.db", run, &exports)];
+        let answer = answer(&files);
+        StatusReport::new(files, exports, answer)
     }
 
     /// A report in which every key has a value.
@@ -191,14 +229,14 @@ pub(super) mod tests {
     }
 
     fn first_line(report: &StatusReport) -> String {
-        status_text(report, false).lines().next().unwrap_or_default().to_owned()
+        status_text(report, false, false).lines().next().unwrap_or_default().to_owned()
     }
 
     #[test]
     fn a_good_night_is_answered_in_the_first_line() {
         let exports = vec![export("front-gate", ExportState::Done), export("yard", ExportState::Done)];
-        insta::assert_snapshot!(status_text(&report(Some(run("done", 0)), exports), false), @"
-        last run: done, ended 2026-11-21T06:12:03Z (exit code 0): 2 exports done
+        insta::assert_snapshot!(status_text(&report(Some(run("done", 0)), exports), false, false), @"
+        OK: last run 2026-11-21 06:03:20 to 06:12:03 UTC finished: 2 exports done, 0 failed
 
         export            job      stream      from                  to                    status      chunks       video     size  output
         9f86d081884c7d65  nightly  front-gate  2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  done    130 of 130  12 h 0 min  10.8 GB  /srv/front-gate.mp4
@@ -217,18 +255,19 @@ pub(super) mod tests {
         };
         let old = ExportRecordReport { superseded: true, ..export("dock", ExportState::Fetching) };
         let exports = vec![export("front-gate", ExportState::Done), failed, old];
-        insta::assert_snapshot!(status_text(&report(Some(run("incomplete", 3)), exports), false), @"
-        last run: incomplete, ended 2026-11-21T06:12:03Z (exit code 3): 1 export failed, 1 done
+        insta::assert_snapshot!(status_text(&report(Some(run("incomplete", 3)), exports), false, false), @"
+        NOT OK: 1 of 2 exports failed; last run 2026-11-21 06:03:20 to 06:12:03 UTC ended incomplete (exit 3)
 
         export            job      stream      from                  to                    status                    chunks       video     size  output
-        9f86d081884c7d65  nightly  front-gate  2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  done                  130 of 130  12 h 0 min  10.8 GB  /srv/front-gate.mp4
         9f86d081884c7d65  nightly  yard        2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  failed      60 of 130, 70 failed  12 h 0 min  10.8 GB  /srv/yard.mp4
         9f86d081884c7d65  nightly  dock        2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  superseded            130 of 130  12 h 0 min  10.8 GB  /srv/dock.mp4
+        9f86d081884c7d65  nightly  front-gate  2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  done                  130 of 130  12 h 0 min  10.8 GB  /srv/front-gate.mp4
 
         errors:
           nightly yard 2026-11-20T18:03:20Z: cannot fetch: access denied; allow kinesisvideo:GetClip
 
         2 exports: chunks 190 of 260, 70 failed; 1 d 0 h of video, 21.6 GB, 1 superseded (their text left the job file; they are not resumed)
+        to go on with what is not done: kvs-export run /etc/jobs.toml
         ");
     }
 
@@ -239,25 +278,58 @@ pub(super) mod tests {
         let lines = [Some(running), Some(killed()), None]
             .map(|run| first_line(&report(run, vec![export("yard", ExportState::Fetching)])));
         insta::assert_snapshot!(lines.join("\n"), @"
-        last run: still running since 2026-11-21T06:03:20Z (process 4711 on nas): 1 export unfinished
-        last run: killed, started 2026-11-21T06:03:20Z: 1 export unfinished; run the same command again to resume
-        last run: none yet: 1 export unfinished
+        RUNNING since 2026-11-21 06:03:20 UTC (process 4711 on nas): 0 exports done, 0 failed, 1 unfinished
+        NOT OK: KILLED: the run of 2026-11-21 06:03:20 UTC did not end: 0 exports done, 0 failed, 1 unfinished; run the same command again to resume
+        NEVER RUN: no run is recorded, 0 exports done, 0 failed, 1 unfinished
         ");
     }
 
     #[test]
-    fn of_several_state_files_the_latest_run_stands_first() {
+    fn of_several_state_files_the_worst_stands_first() {
         let later = LastRun { started: UtcMillis::new(START) + 1, ..run("incomplete", 3) };
-        let file = |path: &str, last_run| StateFileStatus { path: PathBuf::from(path), last_run };
-        let files =
-            vec![file("/a.db", Some(later)), file("/b.db", Some(run("done", 0))), file("/c.db", None)];
-        insta::assert_snapshot!(status_text(&StatusReport::new(files, Vec::new()), false), @"
-        last run: incomplete, ended 2026-11-21T06:12:03Z (exit code 3): no exports
+        let files = vec![
+            file("/b.db", Some(run("done", 0)), &[]),
+            file("/c.db", None, &[]),
+            file("/a.db", Some(later), &[]),
+        ];
+        let answer = answer(&files);
+        insta::assert_snapshot!(status_text(&StatusReport::new(files, Vec::new(), answer), false, false), @"
+        NOT OK: last run 2026-11-21 06:03:20 to 06:12:03 UTC ended incomplete (exit 3) (1 of 3 state files OK; /a.db)
 
-        /a.db: incomplete, ended 2026-11-21T06:12:03Z (exit code 3)
-        /b.db: done, ended 2026-11-21T06:12:03Z (exit code 0)
-        /c.db: none yet
+        /a.db: NOT OK: last run 2026-11-21 06:03:20 to 06:12:03 UTC ended incomplete (exit 3)
+        /c.db: NEVER RUN: no run is recorded, no exports
+        /b.db: OK: last run 2026-11-21 06:03:20 to 06:12:03 UTC finished: no exports
         ");
+    }
+
+    #[test]
+    fn of_many_finished_exports_only_the_number_is_told() {
+        let mut exports: Vec<_> = (0..=MOST_FINISHED).map(|_| export("gate", ExportState::Done)).collect();
+        exports.push(ExportRecordReport {
+            manifest: Some(PathBuf::from("/srv/yard.manifest.json")),
+            ..export("yard", ExportState::Partial)
+        });
+        let report = report(Some(run("incomplete", 3)), exports);
+        insta::assert_snapshot!(status_text(&report, false, false), @"
+        NOT OK: 1 of 52 exports partial; last run 2026-11-21 06:03:20 to 06:12:03 UTC ended incomplete (exit 3)
+
+        export            job      stream  from                  to                    status       chunks       video     size  output
+        9f86d081884c7d65  nightly  yard    2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  partial  130 of 130  12 h 0 min  10.8 GB  /srv/yard.mp4
+
+        51 exports done or empty, not shown; --all shows them
+
+        errors:
+          nightly yard 2026-11-20T18:03:20Z: some fragments are not in the video, and will not be; /srv/yard.manifest.json says which and why
+
+        52 exports: chunks 6760 of 6760; 26 d 0 h of video, 562 GB
+        ");
+        assert_eq!(status_text(&report, true, false).matches("/srv/gate.mp4").count(), MOST_FINISHED + 1);
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_given_is_one_line() {
+        let refused = StatusReport::refused("cannot open the state file\n  mend it".to_owned());
+        assert_eq!(status_text(&refused, false, false), "UNKNOWN: cannot open the state file; mend it\n");
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! The text that a run ends with on standard output.
 
+use super::exports::{COLUMNS, ExportRow};
 use super::state::seconds;
 use super::table::{Align, Paint, Table};
 use super::units::{bytes, counted, millis, one_line};
-use crate::model::report::{
-    ChunkTally, ExportReport, ExportStatus, GapReport, Outcome, RunReport, RunTotals,
-};
-use crate::model::{TimeRange, UtcMillis};
+use crate::model::TimeRange;
+use crate::model::report::{ExportReport, ExportStatus, GapReport, Outcome, RunReport, RunTotals};
 
 /// Gaps told one by one for each export; the manifest has them all.
 const MAX_GAPS: usize = 10;
@@ -30,68 +29,23 @@ pub fn summary(report: &RunReport, color: bool) -> String {
 }
 
 fn table(exports: &[ExportReport]) -> Table {
-    use Align::{Left, Right};
-    let mut table = Table::new(&[
-        ("job", Left),
-        ("stream", Left),
-        ("from", Left),
-        ("to", Left),
-        ("status", Left),
-        ("chunks", Right),
-        ("video", Right),
-        ("size", Right),
-        ("gaps", Left),
-    ]);
+    let mut table = Table::new(&[COLUMNS.as_slice(), &[("gaps", Align::Left)]].concat());
     for export in exports {
         let already = if export.already { "already " } else { "" };
-        table.row(
-            export.status.as_str(),
-            vec![
-                export.job.clone(),
-                export.stream.clone(),
-                seconds(export.from),
-                until(export.from, export.to),
-                format!("{already}{}", export.status.as_str()),
-                chunks(&export.chunks),
-                measured(export.media_ms, millis),
-                measured(export.bytes, bytes),
-                gaps_in_short(&export.gaps),
-            ],
-        );
+        let row = ExportRow {
+            job: &export.job,
+            stream: &export.stream,
+            from: export.from,
+            to: export.to,
+            status: format!("{already}{}", export.status.as_str()),
+            chunks: &export.chunks,
+            media_ms: export.media_ms,
+            bytes: export.bytes,
+        };
+        let gaps = gaps_in_short(&export.gaps);
+        table.row(export.status.as_str(), row.cells().into_iter().chain([gaps]).collect());
     }
     table
-}
-
-/// The end of a range, without the date where it is the start's.
-pub(super) fn until(from: UtcMillis, to: UtcMillis) -> String {
-    let (from, to) = (seconds(from), seconds(to));
-    match (from.split_once('T'), to.split_once('T')) {
-        (Some((day, _)), Some((same, time))) if day == same => time.to_owned(),
-        _ => to,
-    }
-}
-
-/// How many chunks are there of how many, and what became of the others.
-pub(super) fn chunks(tally: &ChunkTally) -> String {
-    if tally.total == 0 {
-        return "-".to_owned();
-    }
-    let mut text = format!("{} of {}", tally.fetched, tally.total);
-    let others = [
-        (tally.empty, "empty"),
-        (tally.rejected, "rejected"),
-        (tally.expired, "expired"),
-        (tally.failed, "failed"),
-    ];
-    for (count, word) in others.into_iter().filter(|(count, _)| *count > 0) {
-        text += &format!(", {count} {word}");
-    }
-    text
-}
-
-/// A measure, or a dash where there is nothing.
-pub(super) fn measured(value: u64, show: impl Fn(u64) -> String) -> String {
-    if value == 0 { "-".to_owned() } else { show(value) }
 }
 
 fn gaps_in_short(gaps: &[GapReport]) -> String {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::super::exports::until;
 use super::*;
-use crate::model::ExportId;
-use crate::model::report::RUN_SCHEMA;
+use crate::model::report::{ChunkTally, RUN_SCHEMA};
+use crate::model::{ExportId, UtcMillis};
 
 const START: i64 = 1_772_438_400_000;
 

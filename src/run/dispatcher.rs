@@ -104,6 +104,7 @@ impl<'a> Dispatcher<'a> {
     /// Carries everything out; on an error, after every task has ended.
     pub(super) async fn run(&mut self) -> Result<(), Stop> {
         self.check_folders()?;
+        self.request.events.event(RunEvent::RunStarted { exports: self.exports.len() as u64 });
         let result = self.work().await;
         if result.is_err() {
             self.wind_down().await?;
