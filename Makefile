@@ -1,7 +1,10 @@
 # make demo   try it without AWS, in ./demo
 # make test   all tests
 # make lint   format, clippy, documentation, module layers
-# make bench  how fast it is, beside what the service allows
+# make soak   random scenarios × faults × kills against an independent oracle, for MINUTES=10;
+#             SOAK_SEED=… make soak plays one of them again
+# make bench  how fast it is, beside what the service allows; then as bench-scale
+# make bench-scale  how state files of one and ten million chunks are read; CHUNKS=1000000: only that many
 # make build  the program, in target/release
 # make setup  what all of these need
 
@@ -12,7 +15,7 @@ ifneq ($(KVS_EXPORT_FFMPEG),)
 export PATH := $(PATH):$(dir $(KVS_EXPORT_FFMPEG))
 endif
 
-.PHONY: demo test lint bench build setup
+.PHONY: demo test lint soak bench bench-scale build setup
 
 demo:
 	@scripts/setup.sh demo
@@ -31,8 +34,16 @@ lint:
 	scripts/check-layers.sh --self-test
 	scripts/check-layers.sh
 
+# The unoptimised build: ffmpeg, the disk and the pauses of retries take the time.
+soak: export SOAK_MINUTES = $(or $(MINUTES),10)
+soak: setup
+	cargo test --locked --test soak -- --nocapture
+
 bench: setup
 	cargo bench --locked
+
+bench-scale: setup
+	cargo bench --locked --bench scale -- $(CHUNKS)
 
 build:
 	@scripts/setup.sh demo

@@ -159,6 +159,19 @@ fn a_service_that_stops_clips_earlier_than_known_changes_nothing() {
 }
 
 #[test]
+fn pictures_closer_to_each_other_than_most_are_exact() {
+    // Two pictures a second; every third comes 856 ms after the one before.
+    let grid =
+        Grid { fragment_ms: 1_856, sizes: FragmentSizes::BytesPerSecond(30_000), ..grid(2, Vec::new()) };
+    let range = after_midnight(1_500, 12_700);
+    for inner_timing in [InnerTiming::KeepStarts, InnerTiming::CloseGaps] {
+        let camera = Camera::on_grid("gate", grid.clone());
+        let config = EmulatorConfig { inner_timing, ..EmulatorConfig::with_cameras([camera]) };
+        expect_all_exact(config, &Job::matrix("uneven", range, |_| "gate".to_owned()));
+    }
+}
+
+#[test]
 fn range_edges_on_and_beside_starts_are_exact() {
     let camera = Camera::on_grid("gate", grid(10, Vec::new()));
     let mut jobs = Vec::new();

@@ -385,7 +385,10 @@ fn decode_beginning(
             .map(OsString::from)
             .into();
     args.push(input);
-    args.extend(["-map", "0:v:0", "-frames:v", &frames, "-f", "null", "-"].map(OsString::from));
+    // By default the decoder's output counts in frames of the average rate: pictures that stand closer to each
+    // other than that get one and the same time, and ffmpeg complains about its own rounding.
+    args.extend(["-map", "0:v:0", "-frames:v", &frames, "-enc_time_base", "1:90000"].map(OsString::from));
+    args.extend(["-f", "null", "-"].map(OsString::from));
     let ended = ffmpeg
         .start(&args, false, cancel)
         .and_then(super::ffmpeg::Running::wait)

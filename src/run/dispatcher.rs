@@ -64,10 +64,11 @@ pub(super) struct Dispatcher<'a> {
 impl<'a> Dispatcher<'a> {
     pub(super) fn new(request: &'a mut RunRequest, prepared: &Prepared) -> Self {
         let mut exports: Vec<OpenExport> = Vec::new();
+        let mut seen = BTreeSet::new();
         for entry in &prepared.entries {
             let EntryKind::Open(id, arn) = &entry.kind else { continue };
             if let Some(stream) = prepared.streams.get(arn)
-                && !exports.iter().any(|open| open.id == *id)
+                && seen.insert(id)
             {
                 exports.push(OpenExport::new(id.clone(), entry.spec.clone(), Arc::clone(stream)));
             }

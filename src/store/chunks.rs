@@ -127,6 +127,11 @@ impl Store {
         LeafChunks { store: self, export, after: (-1, -1), page: VecDeque::new(), finished: false }
     }
 
+    /// The chunks of an export that have a file, with its size, in the order of the output, a page at a time.
+    pub fn fetched_files<'a>(&'a self, export: &'a ExportId) -> FetchedFiles<'a> {
+        FetchedFiles { store: self, export, after: (-1, -1), page: VecDeque::new(), finished: false }
+    }
+
     fn select_chunks(
         &self,
         query: &str,
@@ -321,6 +326,58 @@ impl Iterator for LeafChunks<'_> {
         let chunk = self.page.pop_front()?;
         self.after = (chunk.window_seq.into(), chunk.planned.first_fragment.into());
         Some(Ok(chunk))
+    }
+}
+
+/// An export's chunks with files, a page in memory at a time.
+#[derive(Debug)]
+pub struct FetchedFiles<'a> {
+    store: &'a Store,
+    export: &'a ExportId,
+    after: (i64, i64),
+    page: VecDeque<(ChunkId, u64)>,
+    finished: bool,
+}
+
+impl FetchedFiles<'_> {
+    /// Reads the next page; an empty one is the last.
+    fn read(&mut self) -> Result<(), StoreError> {
+        const PAGE: u32 = 4_096;
+        const SELECT: &str = "
+            select id, size_bytes, window_seq, first_fragment from chunk
+            where export_id = :export and (window_seq, first_fragment) > (:window, :fragment) and state = 'fetched'
+            order by window_seq, first_fragment limit :limit";
+        // Where the counters know of none, a million planned chunks need not be passed over.
+        if self.store.chunk_counts(self.export)?.in_state(ChunkState::Fetched).chunks == 0 {
+            return Ok(());
+        }
+        let values = named_params! {
+            ":export": self.export, ":window": self.after.0, ":fragment": self.after.1, ":limit": PAGE,
+        };
+        let mut select = self.store.connection.prepare_cached(SELECT).during("read fetched chunks")?;
+        let mut rows = select.query(values).during("read fetched chunks")?;
+        while let Some(row) = rows.next().during("read fetched chunks")? {
+            let file = || Ok((row.get(0)?, row.get::<_, Unsigned>(1)?.0));
+            self.page.push_back(file().during("read fetched chunks")?);
+            let place = || Ok((row.get(2)?, row.get(3)?));
+            self.after = place().during("read fetched chunks")?;
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for FetchedFiles<'_> {
+    type Item = Result<(ChunkId, u64), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.is_empty() && !self.finished {
+            let read = self.read();
+            self.finished = self.page.is_empty() || read.is_err();
+            if let Err(error) = read {
+                return Some(Err(error));
+            }
+        }
+        self.page.pop_front().map(Ok)
     }
 }
 

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-pub use chunks::{AttemptRecord, ChunkError, ChunkRecord, LeafChunks, NewChunk};
+pub use chunks::{AttemptRecord, ChunkError, ChunkRecord, FetchedFiles, LeafChunks, NewChunk};
 pub use codec::{CodecError, Dropped};
 pub use error::StoreError;
 pub use exports::{ExportRecord, ExportTotals};

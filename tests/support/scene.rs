@@ -180,6 +180,16 @@ impl Scene {
         self.emulator = self.runtime.block_on(Emulator::start(config)).expect("the emulator starts");
     }
 
+    /// Keeps the folder when the scene is dropped.
+    pub(crate) fn keep_folder(&mut self) {
+        self.folder.disable_cleanup(true);
+    }
+
+    /// The emulator's address.
+    pub(crate) fn endpoint(&self) -> String {
+        self.emulator.endpoint()
+    }
+
     /// The folder of the job file.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
