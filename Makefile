@@ -15,20 +15,21 @@ ifneq ($(KVS_EXPORT_FFMPEG),)
 export PATH := $(PATH):$(dir $(KVS_EXPORT_FFMPEG))
 endif
 
+# Tests may kill the program after each step of design/lifecycle.md; no release can be built with this.
+CRASH_POINTS := --features crash-points
+
 .PHONY: demo test lint soak bench bench-scale build setup
 
-demo:
-	@scripts/setup.sh demo
-	cargo build --release --locked
+demo: build
 	@scripts/demo.sh "$(TARGET_DIR)/release/kvs-export"
 
 test: setup
-	cargo test --locked
+	cargo test --locked $(CRASH_POINTS)
 
 lint:
 	@scripts/setup.sh lint
 	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --all-targets --locked $(CRASH_POINTS) -- -D warnings
 	cargo clippy --lib --bins --locked -- -D warnings -D clippy::disallowed_methods
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 	scripts/check-layers.sh --self-test
@@ -37,7 +38,7 @@ lint:
 # The unoptimised build: ffmpeg, the disk and the pauses of retries take the time.
 soak: export SOAK_MINUTES = $(or $(MINUTES),10)
 soak: setup
-	cargo test --locked --test soak -- --nocapture
+	cargo test --locked $(CRASH_POINTS) --test soak -- --nocapture
 
 bench: setup
 	cargo bench --locked
@@ -48,6 +49,8 @@ bench-scale: setup
 build:
 	@scripts/setup.sh demo
 	cargo build --release --locked
+	@if grep -aq KVS_EXPORT_CRASH_AT "$(TARGET_DIR)/release/kvs-export"; then \
+		echo "this program can be made to die: build it without the feature crash-points" >&2; exit 1; fi
 
 setup:
 	@scripts/setup.sh test

@@ -10,19 +10,20 @@ set -euo pipefail
 # module: the modules of this crate that it may use, besides itself. Those not named may use everything.
 allowed='
 clock: model
+crash_point:
 error:
 exit_code: model
-fs:
+fs: crash_point
 model:
 plan: model error
 media: model error
 job: model error
-store: model clock error fs
+store: model clock error fs crash_point
 archive: model clock error
-merge: model media clock error fs
+merge: model media clock error fs crash_point
 evidence: model media clock error fs
 emulator: model job clock error fs
-run: model plan store archive merge evidence media clock error exit_code fs
+run: model plan store archive merge evidence media clock error exit_code fs crash_point
 report: model clock error
 notify: model
 '

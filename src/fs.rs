@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::crash_point::{Durable, lasts};
+
 /// An operation on a file or folder failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
@@ -80,13 +82,15 @@ pub fn lock_folder(path: &Path) -> Result<Option<File>, FsError> {
 
 /// Creates a new file for writing, 0640; an old one of that name is replaced.
 pub fn create(path: &Path) -> Result<File, FsError> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o640)
         .open(path)
-        .map_err(failed_to("create", path))
+        .map_err(failed_to("create", path))?;
+    lasts(Durable::Created, path);
+    Ok(file)
 }
 
 /// Opens a file for reading that somebody else names: neither through a symbolic link nor anything but a file.
@@ -106,17 +110,23 @@ pub fn open_plain(path: &Path) -> io::Result<File> {
 
 /// Syncs a file's content and size to the disk.
 pub fn sync_file(file: &File, path: &Path) -> Result<(), FsError> {
-    file.sync_all().map_err(failed_to("sync", path))
+    file.sync_all().map_err(failed_to("sync", path))?;
+    lasts(Durable::Synced, path);
+    Ok(())
 }
 
 /// Syncs a folder, so that renames and new files in it last.
 pub fn sync_dir(path: &Path) -> Result<(), FsError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(failed_to("sync the folder", path))
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(failed_to("sync the folder", path))?;
+    lasts(Durable::FolderSynced, path);
+    Ok(())
 }
 
 /// Renames within one file system; the caller syncs the folder.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
-    std::fs::rename(from, to).map_err(failed_to("rename a file to", to))
+    std::fs::rename(from, to).map_err(failed_to("rename a file to", to))?;
+    lasts(Durable::Named, to);
+    Ok(())
 }
 
 /// Renames, failing if something already has that name: unlike [`rename`], this never replaces a file that
@@ -132,7 +142,9 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<(), FsError> {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Err(io::ErrorKind::AlreadyExists.into()),
         result => result.map_err(io::Error::from),
     };
-    renamed.map_err(failed_to("rename a file to", to))
+    renamed.map_err(failed_to("rename a file to", to))?;
+    lasts(Durable::Named, to);
+    Ok(())
 }
 
 /// Gives a file a second name, or copies and syncs it where the file system, or two of them, cannot.
@@ -160,12 +172,16 @@ pub fn write_durably(path: &Path, content: &[u8]) -> Result<(), FsError> {
 
 /// Removes a file; no error when it is not there.
 pub fn remove_file(path: &Path) -> Result<(), FsError> {
-    gone_is_fine(std::fs::remove_file(path)).map_err(failed_to("remove", path))
+    gone_is_fine(std::fs::remove_file(path)).map_err(failed_to("remove", path))?;
+    lasts(Durable::Removed, path);
+    Ok(())
 }
 
 /// Removes a folder with all that is in it; no error when it is not there.
 pub fn remove_dir_all(path: &Path) -> Result<(), FsError> {
-    gone_is_fine(std::fs::remove_dir_all(path)).map_err(failed_to("remove the folder", path))
+    gone_is_fine(std::fs::remove_dir_all(path)).map_err(failed_to("remove the folder", path))?;
+    lasts(Durable::Removed, path);
+    Ok(())
 }
 
 /// Removes a folder that holds nothing; no error when it does, or is not there.

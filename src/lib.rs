@@ -9,6 +9,7 @@ pub mod archive;
 pub mod cli;
 pub mod clock;
 pub mod commands;
+pub mod crash_point;
 pub mod emulator;
 pub mod error;
 pub mod evidence;

@@ -4,7 +4,7 @@ mod checksums;
 mod manifest;
 pub mod verify;
 
-pub use checksums::{checksums, hash_file};
+pub use checksums::{checksums, hash_file, hash_file_unless};
 pub use manifest::{
     ChunkEntry, ChunkSummary, ClockEntry, DroppedEntry, GapEntry, GapSummary, JobFileEntry, MANIFEST_SCHEMA,
     Manifest, ManifestSummary, MergeEntry, MissingEntry, OutputEntry, RequestedEntry, StreamEntry,

@@ -27,6 +27,7 @@ pub use self::gate::GateError;
 use self::part::{FinishedPart, OutSample, PartFault, PartPlan, PartWriter};
 pub use self::report::{JoinFacts, MAX_JOINS_TOLD, MergeReport, MergedPart, TrackFacts};
 pub use self::timeline::{FragmentMedia, Join, PartReason, Placement, TimelinePlacer, TimelineRules};
+use crate::crash_point::{Point, reached};
 use crate::fs;
 use crate::media::SampleDescription;
 use crate::media::clip::{ClipFacts, ClipVerdict, FragmentSplitter, TrackExtent, UnusableClip, check_opened};
@@ -216,6 +217,7 @@ impl<'a> Merger<'a> {
         if found != chunk.sha256 {
             return Err(lost(ChunkLoss::Altered { expected: chunk.sha256, found }));
         }
+        reached(Point::ChunkCompared);
         file.rewind().map_err(read)?;
         let mut mp4 = Mp4::open(file).map_err(unusable)?;
         let facts = match check_opened(&mut mp4, &chunk.fragments) {

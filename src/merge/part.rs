@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::error::MergeError;
 use super::ffmpeg::{Ffmpeg, Running};
 use super::gate::{Accepted, Expected, ExpectedTrack};
+use crate::crash_point::{Point, reached};
 use crate::fs;
 use crate::media::matroska::{Block, MatroskaWriter, nanos_to_ticks};
 use crate::media::{Codec, SampleDescription, TrackKind};
@@ -223,7 +224,9 @@ impl PartWriter {
             });
         }
         let expected = Expected { tracks: expected, first_group: first_group.0.min(MAX_DECODED) };
+        reached(Point::VideoWritten);
         let accepted = super::gate::check(&path, &expected, &ffmpeg, &cancel)?;
+        reached(Point::VideoProven);
         Ok(FinishedPart { path, accepted, tracks: expected.tracks })
     }
 }

@@ -1,5 +1,6 @@
 //! How the dispatcher ends an export: all its chunks settled → merged, named, recorded; or given up for this run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::list;
 use super::observe::Observer;
 use super::stop::Stop;
 use crate::archive::{ArchiveError, FailureKind};
+use crate::crash_point::{Point, reached};
 use crate::fs;
 use crate::model::event::RunEvent;
 use crate::model::{
@@ -75,6 +77,7 @@ impl Dispatcher<'_> {
         let state = store.export(&export.id)?.map(|record| record.state);
         if state == Some(ExportState::Planning) {
             store.move_export(&export.id, ExportState::Planning, ExportEvent::Planned)?;
+            reached(Point::ExportPlanned);
         }
         let facts = Facts::gather(store, &export.id, &export.spec)?;
         export.failed = gaps_error(&export.spec, &facts.gaps);
@@ -147,6 +150,7 @@ impl Dispatcher<'_> {
             let store = &mut self.request.store;
             if store.chunk_counts(&export.id)?.leaves().chunks > 0 {
                 store.move_export(&export.id, ExportState::Fetching, ExportEvent::MergeStarted)?;
+                reached(Point::MergeBegun);
                 self.request.events.event(RunEvent::MergeStarted { export: export.id.clone() });
             }
             let Some(mut record) = store.export(&export.id)? else { continue };
@@ -201,10 +205,12 @@ impl Dispatcher<'_> {
         let store = &mut self.request.store;
         let export = &mut self.exports[index];
         store.set_outputs(&export.id, &staged.outputs)?;
-        if let Err(error) = finish::publish(&export.id, &export.spec, &staged.outputs) {
+        reached(Point::HashesStored);
+        if let Err(error) = finish::publish(&export.id, &export.spec, &staged.outputs, &BTreeSet::new()) {
             if error.source.kind() == std::io::ErrorKind::AlreadyExists {
                 let message = decide::already_there(&error.path);
-                finish::roll_back(store, &export.id, &export.spec)?;
+                // Not stopped half-way: this run records what became of it.
+                finish::roll_back(store, &export.id, &export.spec, &|| false)?;
                 return self.give_up(index, &message);
             }
             return Err(Stop::of_fs(error));
@@ -217,6 +223,7 @@ impl Dispatcher<'_> {
             error: None,
         };
         let state = store.finish_export(&export.id, state, &finish)?;
+        reached(Point::ExportEnded);
         finish::clean_up(&self.request.work, &export.id, &export.spec.output).map_err(Stop::of_fs)?;
         export.phase = Phase::Finished;
         self.request.events.event(RunEvent::ExportFinished { export: export.id.clone(), state, error: None });

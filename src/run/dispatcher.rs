@@ -20,6 +20,7 @@ use super::stop::Stop;
 use super::tally::RunFacts;
 use super::{RunRequest, cancelled};
 use crate::archive::{ArchiveError, FailureKind};
+use crate::crash_point::{Point, reached};
 use crate::error::chain;
 use crate::fs;
 use crate::model::event::RunEvent;
@@ -231,7 +232,8 @@ impl<'a> Dispatcher<'a> {
             resumed: (total > 0).then_some((fetched, total)),
         });
         // An end that was cut short in an earlier run, before its row said so: its own files are in nobody's way.
-        finish::roll_back(store, &export.id, &export.spec)?;
+        let cancel = self.request.cancel.clone();
+        finish::roll_back(store, &export.id, &export.spec, &|| *cancel.borrow())?;
         if let Some(path) = decide::occupied(&export.spec) {
             export.failed = Some(decide::already_there(&path));
             return Ok(());
@@ -394,6 +396,7 @@ impl<'a> Dispatcher<'a> {
             media_ms,
         };
         self.request.store.store_window_plan(&export.id, seq, &window)?;
+        reached(Point::WindowStored);
         export.has_more();
         self.request.events.event(RunEvent::WindowPlanned {
             export: export.id.clone(),
@@ -411,6 +414,7 @@ impl<'a> Dispatcher<'a> {
         match outcome {
             FetchOutcome::Fetched { size_bytes, sha256 } => {
                 store.record_fetched(chunk.id, size_bytes, &sha256)?;
+                reached(Point::ChunkRecorded);
                 self.request.events.event(RunEvent::ChunkFetched {
                     export: export.id.clone(),
                     planned_bytes: chunk.planned.planned_bytes,
@@ -456,6 +460,7 @@ impl<'a> Dispatcher<'a> {
         if let Some(halves) = halves {
             tracing::info!(export = %export.id, chunk = chunk.id.0, error = error.detail, "chunk divided");
             store.split_chunk(chunk.id, &halves.each_ref().map(new_chunk))?;
+            reached(Point::SplitStored);
             export.has_more();
             self.request.events.event(RunEvent::ChunkSplit { export: export.id.clone(), into: 2 });
         } else {

@@ -13,6 +13,7 @@ use super::list::list_all;
 use super::stop::Stop;
 use crate::archive::{self, Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, FailureKind};
 use crate::clock::Clock;
+use crate::crash_point::{Point, reached};
 use crate::fs::{self, FsError};
 use crate::media::clip::{ClipVerdict, UnusableClip, check_clip};
 use crate::media::mp4::Mp4Error;
@@ -295,12 +296,16 @@ fn keep_blocking(sink: FileSink, fragments: &[Fragment], path: &Path) -> Result<
     let reader = io::BufReader::new(File::open(&part).map_err(fs::failed_to("open", &part))?);
     match check_clip(reader, fragments) {
         ClipVerdict::Complete(_) => {
+            reached(Point::ChunkWritten);
             if let Err(error) = fs::sync_file(&file, &part) {
                 fs::remove_file(&part)?;
                 return Err(error);
             }
+            reached(Point::ChunkSynced);
             fs::rename(&part, path)?;
+            reached(Point::ChunkNamed);
             fs::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+            reached(Point::ChunkFolderSynced);
             Ok(Kept::Whole { size_bytes, sha256 })
         }
         ClipVerdict::Short { present, planned } => {
@@ -373,12 +378,12 @@ impl Drop for FileSink {
 
 impl ClipSink for FileSink {
     fn restart(&mut self) -> io::Result<()> {
-        match &mut self.file {
-            Some(file) => {
-                file.set_len(0)?;
-                file.rewind()?;
-            }
-            None => self.file = Some(fs::create(&self.path).map_err(|error| error.source)?),
+        if let Some(file) = &mut self.file {
+            file.set_len(0)?;
+            file.rewind()?;
+        } else {
+            self.file = Some(fs::create(&self.path).map_err(|error| error.source)?);
+            reached(Point::ChunkCreated);
         }
         self.hasher = Sha256::new();
         self.size_bytes = 0;

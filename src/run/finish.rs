@@ -2,6 +2,7 @@
 //!
 //! The order is that of `design/lifecycle.md`, F1 to F9; the numbers stand where the steps are taken.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +11,8 @@ use super::facts::Facts;
 use super::fetch::{chunk_of, chunk_path, export_folder};
 use super::stop::Stop;
 use crate::archive::StreamDescription;
-use crate::evidence::{self, hash_file};
+use crate::crash_point::{Point, reached};
+use crate::evidence::{self, hash_file, hash_file_unless};
 use crate::fs::{self, FsError};
 use crate::merge::{self, Ffmpeg, MergeChunk, MergeError, MergeReport, MergeRequest};
 use crate::model::{ChunkState, ExportEvent, ExportId, ExportSpec, ExportState, Fragment};
@@ -122,13 +124,14 @@ impl From<FsError> for MergeFailure {
 /// F1, F2: merges the chunks into a fresh folder beside the output and puts the sidecars there, all synced.
 pub(super) fn stage(job: &MergeJob) -> Result<Staged, MergeFailure> {
     // A connection of its own, for reading: the dispatcher goes on writing meanwhile.
-    let store = Store::open_read_only(&job.state, Arc::clone(&job.clock))?;
+    let store = Store::open_beside(&job.state, Arc::clone(&job.clock))?;
     let (id, spec) = (&job.record.identity.id, &job.record.spec);
     let facts = Facts::gather(&store, id, spec)?;
     let names = Names::of(&spec.output);
     let staging = names.staging(id);
     fs::remove_dir_all(&staging)?;
     fs::create_dir_all(&staging)?;
+    reached(Point::FolderMade);
     let request = MergeRequest {
         timeline: spec.timeline,
         media_clock: facts.media_clock,
@@ -172,6 +175,7 @@ fn write_sidecars(
     let names = Names::of(&spec.output);
     if spec.keep_chunks && merged.is_some() {
         keep_chunks(store, id, &job.work, &staging.join(file_name(&names.kept_chunks())))?;
+        reached(Point::MastersKept);
     }
     let parts = merged.map(|report| report.parts.as_slice()).unwrap_or_default();
     let mut outputs: Vec<ExpectedOutput> = Vec::new();
@@ -191,6 +195,7 @@ fn write_sidecars(
         &manifest,
         super::proof::chunk_entries(store, id, spec.keep_chunks),
     )?;
+    reached(Point::ManifestWritten);
     let (_, manifest_hash) = hash_file(&staged_manifest)?;
     let manifest_name = file_name(&names.manifest());
     let videos = outputs.iter().map(|output| (file_name(&output.path), output.sha256));
@@ -202,7 +207,9 @@ fn write_sidecars(
         let (size_bytes, sha256) = hash_file(&staging.join(file_name(&path)))?;
         outputs.push(ExpectedOutput { role, part: 1, path, size_bytes, sha256 });
     }
+    reached(Point::SidecarsWritten);
     fs::sync_dir(staging)?;
+    reached(Point::FolderSynced);
     Ok(Staged { outputs, manifest: names.manifest(), event, warnings: manifest.warnings })
 }
 
@@ -221,93 +228,147 @@ fn keep_chunks(store: &Store, id: &ExportId, work: &Path, folder: &Path) -> Resu
 
 /// F4 to F6: gives everything in the staging folder its final name, sidecars first, videos last.
 ///
-/// What already has its name and its hash is left as it is: recovery calls this a second time.
+/// What is `standing` under its final name already is left as it is: recovery calls this a second time.
 pub(super) fn publish(
     export: &ExportId,
     spec: &ExportSpec,
     outputs: &[ExpectedOutput],
+    standing: &BTreeSet<PathBuf>,
 ) -> Result<(), FsError> {
     let names = Names::of(&spec.output);
     let staging = names.staging(export);
     let kept = staging.join(file_name(&names.kept_chunks()));
     if kept.is_dir() {
         fs::rename_new(&kept, &names.kept_chunks())?;
+        reached(Point::SidecarNamed);
     }
     let (videos, sidecars): (Vec<_>, Vec<_>) =
         outputs.iter().partition(|output| output.role == OutputRole::Video);
     for output in sidecars.into_iter().chain(videos) {
-        if !stands(output, &output.path) {
+        if !standing.contains(&output.path) {
             fs::rename_new(&staging.join(file_name(&output.path)), &output.path)?;
+            reached(if output.role == OutputRole::Video { Point::VideoNamed } else { Point::SidecarNamed });
         }
     }
-    fs::sync_dir(&names.folder)
+    fs::sync_dir(&names.folder)?;
+    reached(Point::OutputFolderSynced);
+    Ok(())
 }
 
 /// F8, F9: removes what a finished export needs no more.
 pub(super) fn clean_up(work: &Path, export: &ExportId, output: &Path) -> Result<(), FsError> {
     // The folder of chunks goes last: while it is there, recovery knows that this is not finished (R4).
     fs::remove_dir_all(&Names::of(output).staging(export))?;
-    fs::remove_dir_all(&export_folder(work, export))
+    reached(Point::FolderRemoved);
+    fs::remove_dir_all(&export_folder(work, export))?;
+    reached(Point::ChunksRemoved);
+    Ok(())
 }
 
+/// Says whether the run is to stop; asked between the blocks of what is read, for outputs may be large.
+pub(super) type Stopped<'a> = &'a dyn Fn() -> bool;
+
 /// Whether `path` is that output, to the byte.
-fn stands(output: &ExpectedOutput, path: &Path) -> bool {
+fn stands(output: &ExpectedOutput, path: &Path, stopped: Stopped<'_>) -> Result<bool, Stop> {
     let size = path.metadata().map(|metadata| metadata.len());
-    size.is_ok_and(|size| size == output.size_bytes)
-        && hash_file(path).is_ok_and(|(_, sha256)| sha256 == output.sha256)
+    if !size.is_ok_and(|size| size == output.size_bytes) {
+        return Ok(false);
+    }
+    match hash_file_unless(path, stopped) {
+        Ok(None) => Err(Stop::Interrupted),
+        Ok(Some((_, sha256))) => Ok(sha256 == output.sha256),
+        // What cannot be read is not known to be this export's own.
+        Err(_) => Ok(false),
+    }
 }
 
 /// R3, recovery of an export that was being merged: goes forward if every file is whole under its final or its
 /// staged name, else removes what is there of it and goes back to where the merge begins.
-pub(super) fn reconcile(store: &mut Store, work: &Path, export: &ExportId) -> Result<ExportState, Stop> {
+pub(super) fn reconcile(
+    store: &mut Store,
+    work: &Path,
+    export: &ExportId,
+    stopped: Stopped<'_>,
+) -> Result<ExportState, Stop> {
     let record = store.export(export)?.ok_or_else(|| StoreError::NoExport(export.clone()))?;
     let outputs = store.outputs(export)?;
-    let names = Names::of(&record.spec.output);
-    let staging = names.staging(export);
-    let staged = |output: &ExpectedOutput| stands(output, &staging.join(file_name(&output.path)));
-    let whole =
-        !outputs.is_empty() && outputs.iter().all(|output| stands(output, &output.path) || staged(output));
-    let published = if whole { Some(publish(export, &record.spec, &outputs)) } else { None };
-    match published {
-        Some(Ok(())) => {
-            let counts = store.chunk_counts(export)?;
-            let lost =
-                counts.in_state(ChunkState::Rejected).chunks + counts.in_state(ChunkState::Expired).chunks;
-            let event = if lost > 0 { ExportEvent::CompletedPartly } else { ExportEvent::Completed };
-            let manifest = names.manifest();
-            let warnings = evidence::manifest_warnings(&manifest).map_err(Stop::of_fs)?;
-            let finish = Finish { event, manifest: Some(&manifest), warnings: &warnings, error: None };
-            let state = store.finish_export(export, ExportState::Merging, &finish)?;
-            clean_up(work, export, &record.spec.output).map_err(Stop::of_fs)?;
-            return Ok(state);
+    let staging = Names::of(&record.spec.output).staging(export);
+    let mut standing = BTreeSet::new();
+    let mut whole = !outputs.is_empty();
+    for output in &outputs {
+        if stands(output, &output.path, stopped)? {
+            standing.insert(output.path.clone());
+        } else if !stands(output, &staging.join(file_name(&output.path)), stopped)? {
+            whole = false;
+            break;
         }
-        // Somebody else's file has the name (I3): the export fails when its turn comes, and says so.
-        Some(Err(error)) if error.source.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(Stop::of_fs(error));
-        }
-        Some(Err(_)) | None => {}
     }
-    roll_back(store, export, &record.spec)?;
-    Ok(store.move_export(export, ExportState::Merging, ExportEvent::Interrupted)?)
+    if whole {
+        match publish(export, &record.spec, &outputs, &standing) {
+            Ok(()) => {
+                let state = complete(store, work, &record)?;
+                reached(if standing.len() == outputs.len() { Point::EndStood } else { Point::EndStaged });
+                return Ok(state);
+            }
+            // Somebody else's file has the name (I3): the export fails when its turn comes, and says so.
+            Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Stop::of_fs(error)),
+        }
+    }
+    roll_back(store, export, &record.spec, stopped)?;
+    let state = store.move_export(export, ExportState::Merging, ExportEvent::Interrupted)?;
+    reached(if outputs.is_empty() { Point::NothingStored } else { Point::EndUndone });
+    Ok(state)
+}
+
+/// F7 to F9 of an export whose outputs stand under their final names.
+fn complete(store: &mut Store, work: &Path, record: &ExportRecord) -> Result<ExportState, Stop> {
+    let (export, output) = (&record.identity.id, &record.spec.output);
+    let counts = store.chunk_counts(export)?;
+    let lost = counts.in_state(ChunkState::Rejected).chunks + counts.in_state(ChunkState::Expired).chunks;
+    let event = if lost > 0 { ExportEvent::CompletedPartly } else { ExportEvent::Completed };
+    let manifest = Names::of(output).manifest();
+    let warnings = evidence::manifest_warnings(&manifest).map_err(Stop::of_fs)?;
+    let finish = Finish { event, manifest: Some(&manifest), warnings: &warnings, error: None };
+    let state = store.finish_export(export, ExportState::Merging, &finish)?;
+    reached(Point::ExportEnded);
+    clean_up(work, export, output).map_err(Stop::of_fs)?;
+    Ok(state)
 }
 
 /// Removes what an unfinished end left under final names, and its staging folder; files that are not this
 /// export's to the byte stay.
-pub(super) fn roll_back(store: &Store, export: &ExportId, spec: &ExportSpec) -> Result<(), Stop> {
+pub(super) fn roll_back(
+    store: &Store,
+    export: &ExportId,
+    spec: &ExportSpec,
+    stopped: Stopped<'_>,
+) -> Result<(), Stop> {
     let names = Names::of(&spec.output);
     let outputs = store.outputs(export)?;
-    for output in outputs.iter().filter(|output| stands(output, &output.path)) {
-        fs::remove_file(&output.path).map_err(Stop::of_fs)?;
+    for output in &outputs {
+        if stands(output, &output.path, stopped)? {
+            fs::remove_file(&output.path).map_err(Stop::of_fs)?;
+            reached(Point::OutputUndone);
+        }
     }
     let kept = names.kept_chunks();
-    if spec.keep_chunks && !outputs.is_empty() && are_kept_chunks(store, export, &kept)? {
+    if spec.keep_chunks && !outputs.is_empty() && are_kept_chunks(store, export, &kept, stopped)? {
         fs::remove_dir_all(&kept).map_err(Stop::of_fs)?;
+        reached(Point::MastersUndone);
     }
-    fs::remove_dir_all(&names.staging(export)).map_err(Stop::of_fs)
+    fs::remove_dir_all(&names.staging(export)).map_err(Stop::of_fs)?;
+    reached(Point::FolderUndone);
+    Ok(())
 }
 
 /// Whether a folder holds nothing but chunks of that export, to the byte.
-fn are_kept_chunks(store: &Store, export: &ExportId, folder: &Path) -> Result<bool, StoreError> {
+fn are_kept_chunks(
+    store: &Store,
+    export: &ExportId,
+    folder: &Path,
+    stopped: Stopped<'_>,
+) -> Result<bool, Stop> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(false) };
     for entry in entries {
         let Ok(path) = entry.map(|entry| entry.path()) else { return Ok(false) };
@@ -315,10 +376,15 @@ fn are_kept_chunks(store: &Store, export: &ExportId, folder: &Path) -> Result<bo
         let recorded = match store.chunk(id) {
             Ok(chunk) if chunk.export == *export => chunk.file,
             Ok(_) | Err(StoreError::NoChunk(_)) => None,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
-        if recorded.is_none() || hash_file(&path).ok() != recorded {
+        if recorded.is_none() {
             return Ok(false);
+        }
+        match hash_file_unless(&path, stopped) {
+            Ok(None) => return Err(Stop::Interrupted),
+            Ok(found) if found == recorded => {}
+            Ok(Some(_)) | Err(_) => return Ok(false),
         }
     }
     Ok(true)

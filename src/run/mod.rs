@@ -33,6 +33,7 @@ use tokio::sync::watch;
 
 use crate::archive::{Archive, Pace};
 use crate::clock::Clock;
+use crate::crash_point::{Point, reached};
 use crate::error::chain;
 use crate::exit_code;
 use crate::merge::Ffmpeg;
@@ -127,13 +128,17 @@ fn record_end(store: &mut Store, run: RunId, report: &RunReport) {
     if let Err(error) = store.end_run(run, report.outcome.as_str(), code, report.error.as_deref()) {
         tracing::error!(error = chain(&error), "the end of the run could not be recorded");
     }
+    reached(Point::RunEnded);
 }
 
 fn recover_and_begin(request: &mut RunRequest) -> Result<(RunId, BTreeSet<ExportId>), Stop> {
     crate::fs::create_dir_all(&request.work).map_err(Stop::of_fs)?;
-    let recovered = recover::recover(&mut request.store, &request.work)?;
+    let stopped = || *request.cancel.borrow();
+    let recovered = recover::recover(&mut request.store, &request.work, &stopped)?;
     kept::drop_old(&mut request.store, request.clock.now());
-    Ok((begin_run(&mut request.store, request.job_file.as_ref())?, recovered))
+    let run = begin_run(&mut request.store, request.job_file.as_ref())?;
+    reached(Point::RunBegun);
+    Ok((run, recovered))
 }
 
 fn begin_run(store: &mut Store, job_file: Option<&JobFileFacts>) -> Result<RunId, StoreError> {

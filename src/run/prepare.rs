@@ -9,6 +9,7 @@ use super::decide::{self, Action, Decided, Decisions};
 use super::observe::Observer;
 use super::stop::Stop;
 use crate::archive::{Archive, ArchiveError, FailureKind, StreamDescription};
+use crate::crash_point::{Point, reached};
 use crate::model::event::EventSink;
 use crate::model::{ExportId, ExportSpec, ExportState, StreamArn, StreamSelector};
 use crate::plan;
@@ -102,7 +103,9 @@ pub(super) fn prepare(
             Action::Resume(record) => resume(store, *record)?,
             Action::Begin(stream) => {
                 let windows = plan::windows(spec.range, spec.edges);
-                EntryKind::Open(store.insert_export(&stream, &spec, &windows)?.id, stream)
+                let stored = store.insert_export(&stream, &spec, &windows)?;
+                reached(Point::ExportStored);
+                EntryKind::Open(stored.id, stream)
             }
         };
         entries.push(Entry { spec, kind });
@@ -119,6 +122,7 @@ fn resume(store: &mut Store, record: ExportRecord) -> Result<EntryKind, Stop> {
     }
     if record.state == ExportState::Failed {
         store.reopen_failed(&id)?;
+        reached(Point::Reopened);
     }
     Ok(EntryKind::Open(id, record.stream_arn))
 }

@@ -5,16 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::fetch::{chunk_of, chunk_path, export_folder};
-use super::finish;
+use super::finish::{self, Stopped};
 use super::stop::Stop;
+use crate::crash_point::{Point, reached};
 use crate::fs;
 use crate::model::{ChunkId, ExportId};
 use crate::store::Store;
 
 /// Recovers the state file and the work folder; done twice it changes nothing. Returns the exports that it
 /// finished: their outputs were whole, only the rows did not say so.
-pub(super) fn recover(store: &mut Store, work: &Path) -> Result<BTreeSet<ExportId>, Stop> {
+///
+/// `stopped` ends it with [`Stop::Interrupted`], also in the midst of a large output: the next start begins again.
+pub(super) fn recover(
+    store: &mut Store,
+    work: &Path,
+    stopped: Stopped<'_>,
+) -> Result<BTreeSet<ExportId>, Stop> {
     let recovery = store.recover()?;
+    reached(Point::ChunksReturned);
     if recovery.interrupted_runs > 0 {
         tracing::info!(
             chunks = recovery.interrupted_chunks,
@@ -23,14 +31,14 @@ pub(super) fn recover(store: &mut Store, work: &Path) -> Result<BTreeSet<ExportI
     }
     let mut finished = BTreeSet::new();
     for export in recovery.merging {
-        if finish::reconcile(store, work, &export)?.is_final() {
+        if finish::reconcile(store, work, &export, stopped)?.is_final() {
             finished.insert(export);
         }
     }
     let unfinished: Vec<ExportId> =
         store.unfinished()?.into_iter().map(|record| record.identity.id).collect();
     for export in &unfinished {
-        sweep(store, work, export)?;
+        sweep(store, work, export, stopped)?;
     }
     clean_up_finished(store, work)?;
     Ok(finished)
@@ -38,10 +46,13 @@ pub(super) fn recover(store: &mut Store, work: &Path) -> Result<BTreeSet<ExportI
 
 /// R5, R8: removes files of an unfinished export that no row speaks of, and plans chunks again whose file is gone
 /// or cut short.
-fn sweep(store: &mut Store, work: &Path, export: &ExportId) -> Result<(), Stop> {
+fn sweep(store: &mut Store, work: &Path, export: &ExportId, stopped: Stopped<'_>) -> Result<(), Stop> {
     let mut recorded = ChunkSet::default();
     let mut lost = Vec::new();
     for file in store.fetched_files(export) {
+        if stopped() {
+            return Err(Stop::Interrupted);
+        }
         let (chunk, size_bytes) = file?;
         if chunk_path(work, export, chunk).metadata().is_ok_and(|metadata| metadata.len() == size_bytes) {
             recorded.insert(chunk);
@@ -54,11 +65,13 @@ fn sweep(store: &mut Store, work: &Path, export: &ExportId) -> Result<(), Stop> 
             .is_some_and(|chunk| recorded.contains(chunk) && path == chunk_path(work, export, chunk));
         if !is_recorded {
             fs::remove_file(&path).map_err(Stop::of_fs)?;
+            reached(Point::StraySwept);
         }
     }
     for chunk in lost {
         tracing::warn!(%export, chunk = chunk.0, "a fetched chunk's file is gone or cut; it is fetched again");
         store.lose_chunk(chunk)?;
+        reached(Point::LossRecorded);
     }
     Ok(())
 }
@@ -92,6 +105,7 @@ fn clean_up_finished(store: &Store, work: &Path) -> Result<(), Stop> {
             && record.state.is_final()
         {
             finish::clean_up(work, &export, &record.spec.output).map_err(Stop::of_fs)?;
+            reached(Point::FinalSwept);
         }
     }
     Ok(())

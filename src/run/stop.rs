@@ -67,6 +67,9 @@ impl Stop {
             Self::Store(error) if error.is_disk_full() => {
                 "make room, then run the same command again to resume"
             }
+            Self::Store(error) if matches!(**error, StoreError::TakenAway { .. }) => {
+                "put it back, or run the same command again to begin with what is there"
+            }
             Self::NotWritable(_) => {
                 "make it a folder that can be written, or name another in the job file, then run again"
             }

@@ -63,6 +63,12 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The file that is open is not the one of that name any more.
+    #[error("the state file {} was removed or replaced during the run", path.display())]
+    TakenAway {
+        /// The state file.
+        path: PathBuf,
+    },
     /// A file operation failed.
     #[error(transparent)]
     Fs(#[from] FsError),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
+use super::place::identity;
 use super::{folder_of, local};
 use crate::clock::Clock;
 use crate::fs::{create_dir_all, failed_to};
@@ -59,16 +60,11 @@ impl StateLock {
         create_dir_all(folder)?;
         local::refuse_network(state_path, folder)?;
         let path = lock_path(state_path);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o640)
-            .open(&path)
-            .map_err(failed_to("open the lock", &path))?;
+        let mut file = open(&path)?;
         for _ in 0..TRIES_AGAINST_PROBES {
             match Try::once(&file, &path)? {
+                // A lock on a file that has lost its name excludes nobody.
+                Try::Taken if !has_name(&file, &path) => file = open(&path)?,
                 Try::Taken => {
                     write_holder(&mut file, &path, &Holder::this_process(clock))?;
                     return Ok(Self { _file: file });
@@ -124,7 +120,21 @@ fn lock_path(state_path: &Path) -> PathBuf {
     PathBuf::from(path)
 }
 
-fn try_lock(result: Result<(), TryLockError>, path: &Path) -> Result<bool, StoreError> {
+fn open(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o640);
+    Ok(options.open(path).map_err(failed_to("open the lock", path))?)
+}
+
+/// Whether that name leads to that file.
+fn has_name(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.metadata()) {
+        (Ok(file), Ok(named)) => identity(&file) == identity(&named),
+        _ => false,
+    }
+}
+
+pub(super) fn try_lock(result: Result<(), TryLockError>, path: &Path) -> Result<bool, StoreError> {
     match result {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
@@ -186,6 +196,18 @@ mod tests {
         let _lock = StateLock::acquire(&state, &clock()).expect("not held");
         let holder = StateLock::holder(&state).expect("probed").expect("held");
         assert_eq!(holder.pid, std::process::id());
+    }
+
+    #[test]
+    fn a_lock_file_that_lost_its_name_is_known_as_such() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("state.db.lock");
+        let file = open(&path).expect("made");
+        assert!(has_name(&file, &path));
+        std::fs::remove_file(&path).expect("removed");
+        assert!(!has_name(&file, &path), "it is gone");
+        let new = open(&path).expect("made");
+        assert!(has_name(&new, &path) && !has_name(&file, &path), "another has its name");
     }
 
     #[test]

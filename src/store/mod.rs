@@ -16,6 +16,7 @@ mod local;
 mod lock;
 mod open;
 mod outputs;
+mod place;
 mod recovery;
 mod runs;
 mod status;
@@ -45,12 +46,15 @@ pub use status::{ChunkCounts, StateCount};
 pub use windows::{WindowPlan, WindowRecord};
 
 use crate::clock::Clock;
+use crate::crash_point::{self, Durable};
 use error::During;
 
 /// An open state file.
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// There if the file is open for writing; after the connection, so that it is dropped after it.
+    place: Option<place::Place>,
     clock: Arc<dyn Clock>,
     /// The run that changes are booked on.
     run: Option<RunId>,
@@ -62,17 +66,23 @@ impl Store {
     /// The caller holds the [`StateLock`]. A file that is not a state file, or a newer version's, is refused
     /// before anything is written.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        Ok(Self { connection: open::open(path)?, clock, run: None })
+        let (connection, place) = open::open(path)?;
+        Ok(Self { connection, place: Some(place), clock, run: None })
     }
 
     /// Opens a state file that is there, for reading only; needs no lock.
     pub fn open_read_only(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        Ok(Self { connection: open::open_read_only(path)?, clock, run: None })
+        Ok(Self { connection: open::open_read_only(path)?, place: None, clock, run: None })
+    }
+
+    /// Opens the state file that this process has open for writing a second time, for reading only.
+    pub fn open_beside(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Ok(Self { connection: open::open_beside(path)?, place: None, clock, run: None })
     }
 
     /// Makes an empty store that is nowhere on the disk: what a plan reads where there is no state file.
     pub fn in_memory(clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        Ok(Self { connection: open::open_in_memory()?, clock, run: None })
+        Ok(Self { connection: open::open_in_memory()?, place: None, clock, run: None })
     }
 
     /// Runs `change` in one transaction, which is undone if it fails.
@@ -85,6 +95,9 @@ impl Store {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .during("begin a transaction")?;
         let value = change(&transaction)?;
+        if let Some(place) = &self.place {
+            place.check()?;
+        }
         transaction.commit().during("commit a transaction")?;
         Ok(value)
     }
@@ -102,6 +115,7 @@ impl Store {
         let restored = self.set_synchronous("NORMAL");
         let value = result?;
         restored?;
+        crash_point::lasts(Durable::Committed, Path::new(""));
         Ok(value)
     }
 

@@ -8,7 +8,9 @@ use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 use super::error::{During, StoreError};
+use super::place::Place;
 use super::{folder_of, local};
+use crate::crash_point::{Point, reached};
 use crate::fs;
 
 /// Each step from one schema version to the next; only ever appended to.
@@ -47,7 +49,7 @@ enum Found {
 }
 
 /// Opens the state file for writing, made or migrated as needed.
-pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn open(path: &Path) -> Result<(Connection, Place), StoreError> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     local::refuse_network(path, folder)?;
@@ -55,6 +57,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         Found::StateFile { version } => refuse_newer(path, version)?,
         Found::Nothing | Found::EmptyFile => create(path, folder)?,
     }
+    let place = Place::take(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = connect(path, flags)?;
     // The first bytes may lag behind the write-ahead log.
@@ -63,7 +66,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         connection.pragma_update(None, name, value).during("take its settings")?;
     }
     migrate(&mut connection, path)?;
-    Ok(connection)
+    Ok((connection, place))
 }
 
 /// Opens the state file beside a run that may be going on; it must be there and up to date.
@@ -72,6 +75,12 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
         Found::StateFile { version } => refuse_newer(path, version)?,
         Found::Nothing | Found::EmptyFile => return Err(StoreError::Missing { path: path.to_owned() }),
     }
+    open_beside(path)
+}
+
+/// Opens the state file that this process has open for writing, without looking into it first: to close a handle of
+/// it that is not SQLite's would give back SQLite's locks.
+pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = connect(path, flags)?;
     connection.pragma_update(None, "busy_timeout", "10000").during("take its settings")?;
@@ -107,7 +116,9 @@ fn create(path: &Path, folder: &Path) -> Result<(), StoreError> {
     migrate(&mut connection, path)?;
     connection.close().map_err(|(_, source)| StoreError::Open { path: temporary.clone(), source })?;
     fs::sync_file(&file, &temporary)?;
+    reached(Point::StateMade);
     fs::rename(&temporary, path)?;
+    reached(Point::StateNamed);
     Ok(fs::sync_dir(folder)?)
 }
 

@@ -8,6 +8,7 @@ use super::exports::{ExportFacts, ExportStep};
 use super::outputs::delete_outputs;
 use super::values::Unsigned;
 use super::windows::insert_windows;
+use crate::crash_point::{Point, reached};
 use crate::model::{ChunkEvent, ChunkState, ExportEvent, ExportId, ExportState, TimeRange};
 
 /// What an earlier run left open.
@@ -35,6 +36,7 @@ impl Store {
         self.write(|transaction| {
             let runs = transaction.execute(CLOSE_RUNS, named_params! { ":now": now });
             let interrupted_runs = runs.during("close interrupted runs")? as u64;
+            reached(Point::RunsClosed);
             let interrupted_chunks = return_chunks(transaction)?;
             let mut merging = transaction.prepare(MERGING).during("find interrupted merges")?;
             let merging = merging.query_map([], |row| row.get(0)).during("find interrupted merges")?;

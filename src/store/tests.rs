@@ -774,8 +774,39 @@ fn requests_are_kept_and_counted_but_throttles_cost_nothing() {
     assert_eq!((chunk.attempts, chunk.request_id.as_deref()), (2, Some("q3")));
     let kept = bench.store.attempts(ids[0]).expect("read");
     assert!(kept.iter().eq(records[..3].iter().map(|record| &record.attempt)), "{kept:?}");
-    let mut reader = Store::open(&bench.path, clock()).expect("opened");
-    assert!(matches!(reader.record_attempts(&records), Err(StoreError::NoRun)));
+    let mut idle = Store::open(&bench.path.with_extension("other"), clock()).expect("made");
+    assert!(matches!(idle.record_attempts(&records), Err(StoreError::NoRun)));
+}
+
+// The file itself.
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_state_file_is_written_by_one_also_when_its_lock_is_gone() {
+    let bench = Bench::new();
+    let second = Store::open(&bench.path, clock());
+    assert!(matches!(second, Err(StoreError::Locked { .. })), "{second:?}");
+    Store::open_read_only(&bench.path, clock()).expect("readers may");
+    let Bench { store, path, _folder } = bench;
+    drop(store);
+    Store::open(&path, clock()).expect("it is free");
+}
+
+#[test]
+fn a_state_file_without_its_name_takes_no_more_rows() {
+    let mut bench = Bench::new();
+    bench.store.recover().expect("it is in its place");
+    let aside = bench.path.with_extension("aside");
+    std::fs::rename(&bench.path, &aside).expect("renamed");
+    let taken_away = |result: Result<Recovery, StoreError>| {
+        let error = result.expect_err("its row would be lost");
+        assert!(matches!(&error, StoreError::TakenAway { path } if *path == bench.path), "{error:?}");
+    };
+    taken_away(bench.store.recover());
+    std::fs::copy(&aside, &bench.path).expect("copied");
+    taken_away(bench.store.recover());
+    std::fs::rename(&aside, &bench.path).expect("put back");
+    bench.store.recover().expect("it is in its place");
 }
 
 // Recovery.

@@ -228,11 +228,6 @@ impl Scene {
         std::fs::write(self.job_file(), text).expect("the job file is written");
     }
 
-    /// The control plane of the emulator.
-    pub(crate) fn endpoint(&self) -> String {
-        self.emulator.endpoint()
-    }
-
     /// `kvs-export --format json run jobs.toml`, with nothing of this machine's AWS settings.
     pub(crate) fn command(&self) -> Command {
         self.command_of("run")
