@@ -19,7 +19,6 @@ use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::DateTime;
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
 use media::types as kvs;
 
@@ -211,14 +210,14 @@ impl AwsArchive {
         generation: u64,
     ) -> ArchiveError
     where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        E: std::error::Error + Send + Sync + 'static,
     {
         self.judge(call, error, generation).error
     }
 
     fn judge<E>(&self, call: CallName<'_>, error: &SdkError<E, HttpResponse>, generation: u64) -> Classified
     where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        E: std::error::Error + Send + Sync + 'static,
     {
         let classified = call.sdk_error(error, SystemClock.now());
         // Where the clock is to blame, the SDK has measured by how much, and signs the next request of the same
@@ -241,7 +240,7 @@ impl AwsArchive {
         error: &SdkError<E, HttpResponse>,
     ) -> ArchiveError
     where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        E: std::error::Error + Send + Sync + 'static,
     {
         let Classified { error: classified, is_clock_off } = self.judge(call, error, client.generation);
         let unreachable = matches!(error, SdkError::DispatchFailure(_) | SdkError::TimeoutError(_));
@@ -495,7 +494,9 @@ impl Archive for AwsArchive {
             .await
             .map_err(|error| ArchiveError { request_id: request_id.clone(), ..error })?
         {
-            let part = part.map_err(|error| broken(chain(&error)))?;
+            let part = part.map_err(|error| {
+                broken(format!("the answer broke off after {received} bytes: {}", chain(&error)))
+            })?;
             sink.write(&part).map_err(local)?;
             received += part.len() as u64;
             observer.bytes(part.len() as u64);

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
 
 use super::error::{ArchiveError, FailureKind};
 use super::redact::redact;
@@ -40,31 +39,39 @@ impl CallName<'_> {
     /// Classifies an error of the SDK; `now` is what this machine takes the time for.
     pub(super) fn sdk_error<E>(self, error: &SdkError<E, HttpResponse>, now: UtcMillis) -> Classified
     where
-        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+        E: Error + Send + Sync + 'static,
     {
         let Some(response) = error.raw_response() else {
-            let kind = if caused_by_credentials(error) { FailureKind::Auth } else { FailureKind::Transient };
-            return Classified { error: self.error(kind, chain(error)), is_clock_off: false };
+            let kind = kind_without_answer(error);
+            let what = match error {
+                _ if kind == FailureKind::Auth => "no credentials can be had",
+                SdkError::DispatchFailure(_) => "the connection failed",
+                SdkError::TimeoutError(_) => "the service took too long",
+                SdkError::ResponseError(_) => "the answer cannot be read",
+                _ => "the request cannot be sent",
+            };
+            let why = error.source().map_or_else(|| chain(error), chain);
+            return Classified { error: self.error(kind, format!("{what}: {why}")), is_clock_off: false };
         };
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name).map(str::to_owned);
-        let service = error.as_service_error();
-        // The SDK reads one spelling of the header, the documentation has the other.
+        let body = ErrorBody::read(response);
+        // The SDK knows one spelling of the header, the documentation has the other; of an answer without the one it
+        // knows the SDK keeps not even the message.
         let code = header("x-amzn-errortype")
             .or_else(|| header("x-amz-errortype"))
-            .or_else(|| service.and_then(|error| error.code().map(str::to_owned)))
+            .or(body.code)
             .map(|code| bare_code(&code).to_owned())
             .filter(|code| !code.is_empty());
-        let said = service
-            .and_then(|error| error.message().map(str::to_owned))
-            .filter(|message| !message.is_empty());
+        let said = body.message.filter(|message| !message.is_empty());
         let kind = kind_of(self.api, status, code.as_deref(), said.as_deref().unwrap_or_default());
         let mut message = match (&code, said) {
             (Some(code), Some(said)) => format!("{code}: {said} (HTTP {status})"),
             (Some(code), None) => format!("{code} (HTTP {status}, without a message)"),
             (None, Some(said)) => format!("{said} (HTTP {status})"),
             (None, None) if (200..300).contains(&status) => {
-                format!("the answer cannot be read: {} (HTTP {status})", chain(error))
+                let why = error.source().map_or_else(|| chain(error), chain);
+                format!("the answer cannot be read: {why} (HTTP {status})")
             }
             (None, None) => format!("HTTP {status}, without an error code or a message"),
         };
@@ -83,6 +90,23 @@ pub(super) struct Classified {
     pub(super) error: ArchiveError,
     /// Whether this machine's clock explains it.
     pub(super) is_clock_off: bool,
+}
+
+/// What the body of an error says.
+#[derive(Debug, Default)]
+struct ErrorBody {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+impl ErrorBody {
+    fn read(response: &HttpResponse) -> Self {
+        let body: serde_json::Value =
+            response.body().bytes().and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+        let text =
+            |names: [&str; 2]| names.iter().find_map(|name| body.get(name)?.as_str()).map(str::to_owned);
+        Self { code: text(["__type", "code"]), message: text(["message", "Message"]) }
+    }
 }
 
 /// The name in `namespace#Name:url`.
@@ -171,15 +195,24 @@ fn kind_of_status(status: u16, message: &str) -> FailureKind {
     }
 }
 
-fn caused_by_credentials(error: &(dyn Error + 'static)) -> bool {
+/// The class of an error without an answer: the connection failed, or no credentials could be had to sign with.
+fn kind_without_answer(error: &(dyn Error + 'static)) -> FailureKind {
+    let mut kind = FailureKind::Transient;
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<CredentialsError>() || error.to_string().contains("credential") {
-            return true;
+        let provider = error.downcast_ref::<CredentialsError>();
+        if provider.is_some() || error.to_string().contains("credential") {
+            kind = FailureKind::Auth;
+        }
+        // Where the credentials come from is away, as the service may be: they are not refused.
+        let is_out_of_reach =
+            matches!(provider, Some(CredentialsError::ProviderTimedOut(_))) || error.is::<ConnectorError>();
+        if is_out_of_reach {
+            return FailureKind::Transient;
         }
         cause = error.source();
     }
-    false
+    kind
 }
 
 #[cfg(test)]
@@ -228,5 +261,19 @@ mod tests {
         let ahead = clock_error(date, noon + 301_000).expect("off by 301 s");
         assert!(ahead.contains("is 301 s ahead of"), "{ahead}");
         assert_eq!(clock_error("yesterday", noon), None);
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_had_are_told_from_a_provider_that_is_out_of_reach() {
+        let connection = || ConnectorError::timeout("no route".into());
+        assert_eq!(kind_without_answer(&connection()), FailureKind::Transient);
+        assert_eq!(kind_without_answer(&CredentialsError::not_loaded("none")), FailureKind::Auth);
+        assert_eq!(kind_without_answer(&CredentialsError::provider_error("signed out")), FailureKind::Auth);
+        assert_eq!(
+            kind_without_answer(&CredentialsError::provider_error(connection())),
+            FailureKind::Transient
+        );
+        let slow = CredentialsError::provider_timed_out(Duration::from_secs(5));
+        assert_eq!(kind_without_answer(&slow), FailureKind::Transient);
     }
 }

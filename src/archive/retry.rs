@@ -21,8 +21,9 @@ const BASE: Duration = Duration::from_millis(200);
 /// No pause is longer.
 const CAP: Duration = Duration::from_secs(20);
 
-/// After a throttle the stream's points set the pace: the pause needs to spread requests, not to slow them down.
-const MOST_THROTTLES_COUNTED: u32 = 4;
+/// After a throttle the stream's points set the pace, in an outage its probes: the pause needs to spread requests, not
+/// to slow them down.
+const MOST_FREE_COUNTED: u32 = 4;
 
 /// How often to try, and how long to wait.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +88,7 @@ impl<A: Archive> Retry<A> {
         observer: &dyn CallObserver,
     ) -> Result<R::Answer, ArchiveError> {
         let attempts = self.settings.attempts.min(request.attempts());
-        let (mut requests, mut throttled, mut renewed) = (0, 0, false);
+        let (mut requests, mut free, mut renewed) = (0, 0, false);
         loop {
             if let Some((stream, api)) = request.endpoint() {
                 self.ensure_endpoint(stream, api, observer).await?;
@@ -117,8 +118,8 @@ impl<A: Archive> Retry<A> {
                 Some(Verdict::Counted(spent)) if spent >= attempts => return Err(error),
                 Some(Verdict::Counted(spent)) => jitter(spent),
                 Some(Verdict::Free | Verdict::Doubt) => {
-                    throttled += 1;
-                    jitter(throttled.min(MOST_THROTTLES_COUNTED))
+                    free += 1;
+                    jitter(free.min(MOST_FREE_COUNTED))
                 }
                 None if !renewed && may_be_renewed(&error, request) => {
                     renewed = true;
@@ -184,14 +185,17 @@ impl<A: Archive> Retry<A> {
 
     /// The error of a call whose stream was paused for longer than the user wants to wait.
     fn given_up<R: Request>(&self, request: &R, last: &str) -> ArchiveError {
-        let minutes = self.settings.outage.as_secs_f64() / 60.0;
+        let outage = match self.settings.outage.as_secs() {
+            seconds if seconds < 120 => format!("{seconds} s"),
+            seconds => format!("{} min", seconds / 60),
+        };
         ArchiveError {
             api: request.api(),
             stream: request.stream().to_owned(),
             kind: FailureKind::Away,
             code: None,
             message: format!(
-                "no request for the stream has succeeded for {minutes:.0} min, as long as `outage` allows; the last \
+                "no request for the stream has succeeded for {outage}, as long as `outage` allows; the last \
                  answer: {last}; run the same command again to resume"
             ),
             request_id: None,

@@ -81,7 +81,12 @@ impl Bucket {
     /// A request that costs more than the bucket holds waits for a full one and leaves a debt: it is slow, but not
     /// impossible.
     pub(super) fn wait(&self, cost: f64, rate: Rate, now: Instant) -> Duration {
-        let missing = cost.min(self.capacity) - self.points_at(rate, now);
+        self.wait_for(cost.min(self.capacity), rate, now)
+    }
+
+    /// How long until so many points have been refilled, however many the bucket holds at a time.
+    pub(super) fn wait_for(&self, points: f64, rate: Rate, now: Instant) -> Duration {
+        let missing = points - self.points_at(rate, now);
         if missing <= EPSILON { Duration::ZERO } else { rate.until(now, missing / self.per_second) }
     }
 
@@ -140,6 +145,11 @@ mod tests {
         assert_eq!(bucket.wait(250.0, rate, now), Duration::ZERO);
         bucket.take(250.0, rate, now);
         assert_eq!(bucket.wait(10.0, rate, now), Duration::from_millis(1_600));
+        assert_eq!(
+            bucket.wait_for(250.0, rate, now),
+            Duration::from_secs(4),
+            "a queue may be longer than that"
+        );
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl StreamPace {
     fn until(&self, metadata: u32, media: u32, now: Instant) -> Duration {
         let wait = |bucket: &Bucket, points: u32, queued: u32| match points {
             0 => Duration::ZERO,
-            _ => bucket.wait(points.saturating_add(queued).into(), self.rate, now),
+            _ => bucket.wait_for(points.saturating_add(queued).into(), self.rate, now),
         };
         let points = wait(&self.metadata, metadata, self.queued_metadata).max(wait(
             &self.media,
@@ -214,6 +214,8 @@ impl Pace {
 
     /// How long a clip of so many fragments would wait, were it requested now: for the stream's points, behind the
     /// requests that wait already, or for the end of a pause.
+    ///
+    /// `fragments` may be the sum of several clips: then how long until all of them could have been sent.
     pub fn until_clip(&self, stream: &StreamArn, fragments: u32) -> Duration {
         self.until(stream, fragments, fragments)
     }
@@ -423,7 +425,7 @@ impl<'a> Call<'a> {
     fn tell(&self, news: Option<News>, observer: &dyn CallObserver) {
         match news {
             Some(News::Paused(reason)) => {
-                tracing::warn!(stream = self.name, ?reason, "requests wait");
+                tracing::info!(stream = self.name, ?reason, "requests wait");
                 observer.paused(&self.name, reason, PROBE_INTERVAL);
             }
             Some(News::Resumed) => {

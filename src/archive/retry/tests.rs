@@ -373,6 +373,19 @@ async fn throttles_cost_no_attempt_however_many_there_are() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_that_are_refused_together_halve_the_rate_once() {
+    let scene = Scene::new(|sent| match sent {
+        Sent { api: "GetClip", at, .. } if *at < Duration::from_millis(75) => Err(FailureKind::Throttled),
+        _ => Ok(()),
+    });
+    assert!(scene.get_all("gate", 8).await.iter().all(Result::is_ok));
+    assert_eq!(scene.requests("GetClip").len(), 16, "each was refused once");
+    // 400 points at half of 500 a second, and what it regains: 1.5 s. Halved eight times it would take 4.7 s.
+    let elapsed = scene.begin.elapsed();
+    assert!(elapsed > seconds(1) && elapsed < Duration::from_millis(2_500), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_endpoint_is_asked_for_once_and_anew_once_after_it_was_refused() {
     let scene = Scene::new(|sent| match sent {
         Sent { api: "GetClip", chunk: 99, .. } => Err(FailureKind::Auth),
