@@ -4,6 +4,13 @@
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
+#[path = "faults/by_flag.rs"]
+mod by_flag;
+#[path = "faults/lasting.rs"]
+mod lasting;
+#[path = "faults/refused.rs"]
+mod refused;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +53,8 @@ fn expect_overcome(faults: Vec<(&str, FaultRule)>) {
         expect_exact(&run, job, camera);
         scene.check_sums(&job.name);
         assert_eq!(run.export(&job.name)["gaps"], json!([]), "{}", job.name);
+        let befell = |record: &RequestRecord| record.stream == job.stream && !record.faults.is_empty();
+        assert!(scene.log().iter().any(befell), "{}: nothing went wrong", job.name);
     }
 }
 
@@ -68,6 +77,27 @@ fn clips_that_come_wrong_are_fetched_until_they_are_right() {
         ("internal", first(Api::GetClip, 4, Fault::InternalFailure)),
         ("unavailable", first(Api::GetClip, 4, Fault::ServiceUnavailable)),
     ]);
+}
+
+#[test]
+fn what_goes_wrong_at_any_call_now_and_then_is_overcome() {
+    let rate = |share, fault| FaultRule { when: When::Rate(share), ..FaultRule::every_request(fault) };
+    expect_overcome(vec![
+        ("often-internal", rate(0.3, Fault::InternalFailure)),
+        ("often-unavailable", rate(0.3, Fault::ServiceUnavailable)),
+        ("often-throttled", rate(0.3, Fault::Throttle)),
+        ("often-reset", rate(0.3, Fault::ResetConnection { after: None })),
+        ("often-cut", rate(0.3, Fault::CutBody { after: 20 })),
+        ("often-empty", rate(0.3, Fault::EmptyBody)),
+        ("often-garbage", rate(0.3, Fault::Garbage)),
+        ("often-short", rate(0.5, Fault::ShortClip { missing: 3 })),
+        ("often-slow", rate(0.5, Fault::Slow { bytes_per_second: 800_000 })),
+        ("away-twice", first_of_any(2, Fault::Away)),
+    ]);
+}
+
+fn first_of_any(count: u64, fault: Fault) -> FaultRule {
+    FaultRule { when: When::First(count), ..FaultRule::every_request(fault) }
 }
 
 #[test]

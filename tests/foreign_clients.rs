@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kvs_export::emulator::{Api, Camera, Emulator, EmulatorConfig, Recording};
+use kvs_export::emulator::{Api, Camera, Emulator, EmulatorConfig, Fault, FaultRule, Recording};
 use kvs_export::model::{TimeRange, TimestampKind, UtcMillis};
 use serde_json::{Value, json};
 
@@ -69,6 +69,8 @@ fn cameras() -> Vec<Camera> {
         Camera::steady("closed"),
         Camera::steady("brief").retention_hours(1),
         Camera::steady("unkept").retention_hours(0),
+        Camera::steady("busy"),
+        Camera::steady("moving"),
     ]
 }
 
@@ -98,6 +100,10 @@ async fn boto3_and_the_aws_cli_find_the_service_they_know() {
         .into();
     let emulator = Emulator::start(EmulatorConfig {
         denied: vec![("closed".to_owned(), Api::GetClip), ("closed".to_owned(), Api::DescribeStream)],
+        faults: vec![
+            FaultRule::always(Api::GetClip, Fault::Throttle).on_stream("busy"),
+            FaultRule::nth(Api::ListFragments, 1, Fault::ExpireEndpoint).on_stream("moving"),
+        ],
         // The script makes more than five calls a second on one stream's control plane.
         points: None,
         ..EmulatorConfig::with_cameras(cameras)

@@ -19,7 +19,7 @@ use crate::media::clip::{ClipVerdict, UnusableClip, check_clip};
 use crate::media::mp4::Mp4Error;
 use crate::model::event::PauseReason;
 use crate::model::{
-    Attempt, ChunkId, ExportId, Fragment, RequestBounds, Sha256Digest, StreamArn, TimestampKind,
+    Attempt, ChunkId, ExportId, Fragment, RequestBounds, Sha256Digest, StreamArn, TimestampKind, UtcMillis,
 };
 use crate::plan::{self, PlannedChunk};
 use crate::store::ChunkError;
@@ -125,10 +125,18 @@ pub(super) async fn fetch(
                 }
                 Err(error) => return FetchOutcome::Stop(Stop::of_fs(error)),
             },
-            Err(error) => match classify(context, job, error, observer).await {
-                Ok(outcome) => return outcome,
-                Err(transient) => transient,
-            },
+            Err(error) => {
+                let overtaken = error.kind == FailureKind::OutsideRetention;
+                match classify(context, job, error, observer).await {
+                    Ok(outcome) => return outcome,
+                    Err(_) if overtaken && query.bounds.start < first_start(job) => {
+                        // Retention has passed the bound, and not yet the fragment: ask from there, while it lives.
+                        query.bounds.start = first_start(job);
+                        continue;
+                    }
+                    Err(transient) => transient,
+                }
+            }
         };
         useless += 1;
         let spent = useless + counter.spent.load(Ordering::Relaxed);
@@ -138,6 +146,12 @@ pub(super) async fn fetch(
         query.attempts = context.attempts - spent;
         tokio::time::sleep(archive::jitter(useless)).await;
     }
+}
+
+/// When the chunk's first fragment begins; its request's bound lies a little earlier.
+fn first_start(job: &FetchJob) -> UtcMillis {
+    let starts = job.fragments.iter().map(|fragment| fragment.start(job.timestamps));
+    starts.min().unwrap_or(job.bounds.start)
 }
 
 /// Adds up what the calls for clips have cost, on their way to the observer.

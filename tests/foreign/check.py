@@ -130,7 +130,7 @@ listed = list(
 check([len(page["StreamInfoList"]) for page in listed] == [2, 1], "two pages")
 names = [stream["StreamName"] for page in listed for stream in page["StreamInfoList"]]
 check(sorted(names) == ["yard-north", "yard-south", "yard-west"], "a prefix finds its streams")
-check(len(control.list_streams()["StreamInfoList"]) == 7, "without a prefix there are all")
+check(len(control.list_streams()["StreamInfoList"]) == 9, "without a prefix there are all")
 check(control.list_tags_for_stream(StreamName="front-gate")["Tags"] == {}, "no tags")
 unsigned = client("kinesisvideo", ENDPOINT, signature_version=UNSIGNED)
 refused(lambda: unsigned.list_streams(), "MissingAuthenticationTokenException", 403)
@@ -228,6 +228,15 @@ refused(
     "NotAuthorizedException",
     401,
 )
+refused(
+    lambda: clip("busy", "SERVER_TIMESTAMP", START, after(60)), "ClientLimitExceededException", 400, "Rate exceeded"
+)
+moving = data_client("moving", "LIST_FRAGMENTS")
+for _ in range(2):
+    refused(lambda: moving.list_fragments(StreamName="moving"), "NotAuthorizedException", 401)
+brief_moment = selector("SERVER_TIMESTAMP", START, after(6))
+fresh = data_client("moving", "LIST_FRAGMENTS").list_fragments(StreamName="moving", FragmentSelector=brief_moment)
+check(len(fresh["Fragments"]) > 0, "a new endpoint serves")
 
 
 # --- the AWS CLI
@@ -280,6 +289,8 @@ with open("clip.mp4", "rb") as file:
     check(list(frames_of(file.read())) == first_four, "the CLI's clip holds its fragments")
 said = aws_clip("front-gate", "2024-03-01T00:01:10Z", "2024-03-01T00:01:20Z", fails=True)
 check("ResourceNotFoundException" in said and no_fragments in said, said)
+said = aws_clip("busy", "2024-03-01T00:00:00Z", "2024-03-01T00:00:06Z", fails=True)
+check("ClientLimitExceededException" in said, said)
 said = aws_clip("closed", "2024-03-01T00:00:00Z", "2024-03-01T00:00:06Z", fails=True)
 check("AccessDeniedException" in said and "kinesisvideo:GetClip" in said, said)
 

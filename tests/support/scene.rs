@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use kvs_export::emulator::{Api, Camera, Emulator, EmulatorConfig, RequestRecord};
+use kvs_export::emulator::{Api, Camera, Emulator, EmulatorConfig, RequestRecord, Tally};
 use kvs_export::model::{Edges, TimeRange, Timeline, TimestampKind};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -295,6 +295,11 @@ impl Scene {
     /// The requests that the emulator has had.
     pub(crate) fn log(&self) -> Vec<RequestRecord> {
         self.emulator.log()
+    }
+
+    /// What the emulator counted.
+    pub(crate) fn tally(&self) -> Tally {
+        self.emulator.tally()
     }
 
     /// The requests of one call.
