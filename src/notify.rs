@@ -25,7 +25,7 @@ pub const EXIT_CODE_VARIABLE: &str = "KVS_EXPORT_EXIT_CODE";
 pub const REPORT_VARIABLE: &str = "KVS_EXPORT_REPORT";
 
 /// How long the command may take.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// Of what the command writes, so much is kept.
 const KEPT_OUTPUT: usize = 64 * 1024;

@@ -136,13 +136,13 @@ fn after_every_run_that_read_its_job_file_the_command_is_told_how_it_ended() {
     let denied = [("yard".to_owned(), Api::GetClip)].into();
     let place = Place::new(EmulatorConfig { denied, ..archive() });
 
-    let output = place.run(&["run", "jobs.toml", "--job", "gate"]);
-    place.assert_told(&output, "done", 0);
+    let output = place.run(&["run", "jobs.toml"]);
+    place.assert_told(&output, "incomplete", 3);
     assert!(text(&output.stderr).contains("notify: on its way now\n"), "{}", text(&output.stderr));
     assert!(!text(&output.stdout).contains("on its way"));
 
-    let output = place.run(&["run", "jobs.toml"]);
-    place.assert_told(&output, "incomplete", 3);
+    let output = place.run(&["run", "jobs.toml", "--job", "gate"]);
+    place.assert_told(&output, "done", 0);
 
     let lock = StateLock::acquire(&place.scene.state(), &SystemClock).expect("free");
     let before = fs::read(place.scene.state().with_extension("last-run.json")).expect("the report before");
@@ -218,7 +218,7 @@ fn quiet_prints_nothing_on_success_and_the_errors_of_a_failure() {
     let report: Value = serde_json::from_slice(&output.stdout).expect("a document");
     assert_eq!((report["outcome"].as_str(), text(&output.stderr)), (Some("done"), String::new()));
 
-    let output = place.run(&["run", "-q", "jobs.toml"]);
+    let output = place.run(&["run", "-q", "jobs.toml", "--state", "another.db"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("kinesisvideo:GetClip"), "{}", text(&output.stderr));
 }
@@ -280,16 +280,20 @@ fn the_first_line_of_status_answers_whether_last_night_worked() {
     let status = ["status", "jobs.toml"];
     assert_eq!(first(&status), ("NEVER RUN: no run is recorded, no exports".to_owned(), Some(0)));
     place.run(&["run", "jobs.toml", "--job", "gate"]);
-    let (line, code) = first(&status);
+    let (good, code) = first(&status);
     assert!(
-        line.starts_with("OK: last run ") && line.ends_with(" UTC finished: 1 export done, 0 failed"),
-        "{line}"
+        good.starts_with("OK: last run ") && good.ends_with(" UTC finished: 1 export done, 0 failed"),
+        "{good}"
     );
     assert_eq!(code, Some(0));
     place.run(&["run", "jobs.toml"]);
     let (line, _) = first(&status);
     assert!(line.starts_with("NOT OK: 1 of 2 exports failed; last run "), "{line}");
-    assert!(line.ends_with(" ended incomplete (exit 3)"), "{line}");
+    assert!(line.contains(" ended auth (exit 5): the credentials may read none"), "{line}");
+    place.run(&["run", "jobs.toml", "--job", "gate"]);
+    let (line, _) = first(&status);
+    assert!(line.starts_with("NOT OK: 1 of 2 exports failed; last run "), "a good run of one job: {line}");
+    assert!(line.ends_with(" ended done (exit 0)"), "{line}");
     let json = place.run(&["status", "jobs.toml", "--format", "json"]);
     let json: Value = serde_json::from_slice(&json.stdout).expect("a document");
     assert_eq!((&json["ok"], json["answer"].as_str()), (&false.into(), Some(line.as_str())));

@@ -25,6 +25,13 @@ impl<A> Log<A> {
     }
 }
 
+/// `-v` shows the requests that failed, `-vv` all.
+macro_rules! log_request {
+    ($error:expr, $($fields:tt)*) => {
+        if $error.is_some() { tracing::info!($($fields)*) } else { tracing::debug!($($fields)*) }
+    };
+}
+
 /// One request on its way; also its observer, to catch the request id and the bytes before they are handed on.
 struct Trace<'a> {
     api: &'static str,
@@ -65,7 +72,8 @@ impl<'a> Trace<'a> {
         let bytes = self.bytes.load(Ordering::Relaxed);
         let seen = self.request_id.lock().unwrap_or_else(PoisonError::into_inner).take();
         let request_id = error.and_then(|error| error.request_id.clone()).or(seen);
-        tracing::debug!(
+        log_request!(
+            error,
             api = self.api,
             stream = self.stream,
             outcome = outcome.as_str(),

@@ -39,7 +39,7 @@ impl Afterwards {
         self.cancel.mark_unchanged();
         let interrupted = async {
             if self.cancel.changed().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let (outcome, limit) = (run.outcome, notify::LIMIT);

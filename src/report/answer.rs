@@ -61,11 +61,8 @@ pub fn answer_of(run: Option<&LastRun>, totals: &StatusTotals) -> Answer {
         let text = format!("OK: {last_run} finished: {}", exports(totals));
         return Answer { ok: Some(true), text };
     }
-    let reason = match (outcome, &run.error) {
-        ("done" | "incomplete" | "interrupted", None) => String::new(),
-        (_, Some(error)) => format!(": {}", shortened(&one_line(error))),
-        (_, None) => String::new(),
-    };
+    let reason =
+        run.error.as_ref().map_or_else(String::new, |error| format!(": {}", shortened(&one_line(error))));
     let text = match (missing, totals.partial) {
         (0, 1..) if outcome == "incomplete" && run.error.is_none() => {
             format!("{} of {} partial; ", totals.partial, counted(totals.exports, "export"))
@@ -163,7 +160,7 @@ mod tests {
 
     fn totals(done: u64, failed: u64, fetching: u64, partial: u64) -> StatusTotals {
         let exports = done + failed + fetching + partial;
-        StatusTotals { exports, done, failed, fetching, partial, ..StatusTotals::default() }
+        StatusTotals { exports, fetching, done, partial, failed, ..StatusTotals::default() }
     }
 
     #[test]

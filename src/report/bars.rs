@@ -12,8 +12,9 @@ use super::state::{OpenExport, Phase, RunState, percent};
 /// The size of a terminal that does not tell it.
 const USUAL: Size = Size { width: 80, height: 24 };
 
-/// Lines of the terminal that are left to what was there before.
-const KEPT_FREE: usize = 2;
+/// A part of the terminal, one in so many lines, is left to what was told before; the library needs some room too
+/// to print above the block.
+const KEPT_FREE: usize = 4;
 
 /// The block on the terminal.
 #[derive(Debug)]
@@ -80,7 +81,11 @@ fn block(state: &RunState, rate: Option<u64>, now: Duration, size: Size) -> Vec<
     let width = size.width.saturating_sub(1).max(1);
     let trouble = state.trouble.describe(now);
     let mut lines = vec![total(state, rate, width)];
-    let room = size.height.saturating_sub(KEPT_FREE + lines.len() + trouble.len()).max(1);
+    let room = size
+        .height
+        .saturating_sub((size.height / KEPT_FREE).max(2))
+        .saturating_sub(lines.len() + trouble.len())
+        .max(1);
     let shown = if state.open.len() > room { room - 1 } else { state.open.len() };
     let (told, summed) = state.open.split_at(shown);
     lines.extend(told.iter().map(export));
@@ -243,7 +248,7 @@ mod tests {
                27 more: 1 merging, 26 fetching
         disk: 1 B free, 2 B needed; fetching waits until merges make room
         ");
-        assert_eq!(block(&state, RATE, NOW, Size { width: 100, height: 40 }).len(), 32);
+        assert_eq!(block(&state, RATE, NOW, Size { width: 100, height: 44 }).len(), 32);
     }
 
     #[test]

@@ -184,6 +184,7 @@ impl EventSink for Shared {
             self.received.fetch_add(bytes, Ordering::Relaxed);
             return;
         }
+        log(&event);
         if self.form == Form::Json
             && let Some(told) = ProgressEvent::of(&event)
         {
@@ -235,6 +236,22 @@ impl Shared {
             }
             Form::Grave | Form::Quiet => None,
         }
+    }
+}
+
+/// The operators' log has what holds a run up, beside each request with its id.
+fn log(event: &RunEvent) {
+    match event {
+        RunEvent::Retrying { stream, api, attempt, delay_ms, error } => {
+            tracing::info!(api, stream, attempt, delay_ms, error, "sent again");
+        }
+        RunEvent::StreamPaused { stream, reason, retry_ms } => {
+            tracing::info!(stream, ?reason, retry_ms, "stream paused");
+        }
+        RunEvent::StreamResumed { stream } => tracing::info!(stream, "stream resumed"),
+        RunEvent::DiskLow { free, needed } => tracing::info!(free, needed, "disk low"),
+        RunEvent::DiskFreed => tracing::info!("disk freed"),
+        _ => {}
     }
 }
 

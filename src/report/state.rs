@@ -80,6 +80,9 @@ impl OpenExport {
             Phase::Listing => {
                 format!("{name}: {} of {} chunks, still listing", self.chunks_on_disk(), self.chunks())
             }
+            Phase::Fetching if self.chunks_on_disk() >= self.chunks() => {
+                format!("{name}: all of {}, waits for its merge", counted(self.chunks(), "chunk"))
+            }
             Phase::Fetching => format!("{name}: {} of {} chunks", self.chunks_on_disk(), self.chunks()),
             Phase::Merging => format!("{name}: merging {}", counted(self.chunks(), "chunk")),
         }
@@ -104,8 +107,8 @@ pub(super) struct RunState {
     pub(super) open: Vec<OpenExport>,
     /// What holds it up.
     pub(super) trouble: Trouble,
-    /// Exports that will be opened, as far as told.
-    expected: u64,
+    /// Exports that will be opened, once it is known.
+    expected: Option<u64>,
     opened: u64,
     finished: u64,
     failed: u64,
@@ -151,7 +154,7 @@ impl RunState {
     pub(super) fn take(&mut self, event: RunEvent, now: Duration) -> Option<Line> {
         match event {
             RunEvent::RunStarted { exports } => {
-                self.expected = exports;
+                self.expected = Some(exports);
                 None
             }
             RunEvent::ExportOpened { export, job, stream, range, resumed } => {
@@ -222,7 +225,7 @@ impl RunState {
     pub(super) fn exports(&self) -> ExportCounts {
         ExportCounts {
             // Exports that are told of without an announcement count as they come.
-            all: self.expected.max(self.opened),
+            all: self.expected.unwrap_or(0).max(self.opened),
             opened: self.opened,
             finished: self.finished,
             failed: self.failed,
@@ -237,7 +240,7 @@ impl RunState {
             chunks: self.closed_chunks,
             bytes_on_disk: self.closed_bytes,
             bytes: self.closed_bytes,
-            final_totals: self.opened >= self.expected,
+            final_totals: self.expected.map_or(self.opened > 0, |expected| self.opened >= expected),
         };
         for open in &self.open {
             sums.chunks_on_disk += open.chunks_on_disk();
@@ -252,6 +255,9 @@ impl RunState {
     /// How much of the run is done, how fast it goes, how long it will take; the most telling first.
     pub(super) fn describe(&self, rate: Option<u64>) -> Vec<String> {
         let sums = self.sums();
+        if self.expected.is_none() && self.opened == 0 {
+            return vec!["looking at the streams".to_owned()];
+        }
         let (so_far, at_least) = if sums.final_totals { ("", "") } else { (" planned so far", "at least ") };
         let mut parts = vec![format!("{} of {}{so_far}", bytes(sums.bytes_on_disk), bytes(sums.bytes))];
         if let (Some(rate), Some(left)) = (rate, sums.time_left(rate)) {

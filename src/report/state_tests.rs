@@ -104,6 +104,8 @@ fn a_tick_tells_bytes_rate_time_left_and_trouble() {
 fn totals_are_planned_so_far_while_anything_is_listed_or_not_yet_opened() {
     let (_, mut state) = told([RunEvent::RunStarted { exports: 2 }, opened(1, None), planned(1, 4, false)]);
     insta::assert_snapshot!(state.describe(None).join(", "), @"0 B of 4.0 MB planned so far, 0 of 4 chunks");
+    assert_eq!(RunState::default().describe(None), ["looking at the streams"]);
+    assert!(!RunState::default().sums().final_totals);
     state.take(planned(1, 4, true), NOW);
     insta::assert_snapshot!(state.tick(Some(1_000_000), NOW), @"after 1 min 30 s: 0 B of 8.0 MB planned so far, 1.0 MB/s, at least 8 s left, 0 of 8 chunks; 0 of 2 exports finished");
     state.take(opened(2, None), NOW);
