@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use kvs_export::clock::{Clock, SystemClock};
 use kvs_export::emulator::{Api, Camera, EmulatorConfig, Fault, FaultRule};
-use kvs_export::model::{Edges, Timeline, TimestampKind};
+use kvs_export::model::{Edges, Sha256Digest, Timeline, TimestampKind};
 use kvs_export::store::StateLock;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use support::planned::calls;
 use support::scene::{Job, Run, Scene};
@@ -38,8 +39,8 @@ fn actions(plan: &Run) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// Every file and folder below, with the bytes of the files.
-fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Every file and folder below, the files with a hash of their bytes.
+fn tree(folder: &Path) -> BTreeMap<PathBuf, Option<Sha256Digest>> {
     let mut all = BTreeMap::new();
     let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
@@ -47,9 +48,10 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 open.push(path.clone());
-                all.insert(path, Vec::new());
+                all.insert(path, None);
             } else {
-                all.insert(path.clone(), std::fs::read(&path).expect("a file"));
+                let hash = Sha256::digest(std::fs::read(&path).expect("a file"));
+                all.insert(path, Some(Sha256Digest(hash.into())));
             }
         }
     }
@@ -211,7 +213,7 @@ fn a_window_that_is_not_over_is_pending_and_costs_nothing() {
     let pending = format!(
         "version = 1\nstate = \"state.db\"\n[aws]\nregion = \"us-west-2\"\nendpoint_url = \"{}\"\n\
          [[job]]\nname = \"later\"\nstreams = [\"gate\"]\ntime_zone = \"UTC\"\nfrom = \"today 00:00\"\nto = \"today 23:59:59\"\n",
-        endpoint(&scene)
+        scene.endpoint()
     );
     std::fs::write(scene.job_file(), pending).expect("written");
     let plan = scene.plan().expect_code(0);
@@ -221,14 +223,6 @@ fn a_window_that_is_not_over_is_pending_and_costs_nothing() {
         assert!(text(&scene).starts_with(". pending  later  gate"), "{}", text(&scene));
         assert!(scene.requests(Api::ListFragments).is_empty());
     }
-}
-
-/// The endpoint that the scene's job files name.
-fn endpoint(scene: &Scene) -> String {
-    scene.write_jobs("", &[]);
-    let text = std::fs::read_to_string(scene.job_file()).expect("the job file");
-    let line = text.lines().find_map(|line| line.strip_prefix("endpoint_url = \"")).expect("an endpoint");
-    line.trim_end_matches('"').to_owned()
 }
 
 #[test]

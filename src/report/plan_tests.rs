@@ -106,7 +106,52 @@ pub(in crate::report) fn everything() -> PlanReport {
 
 #[test]
 fn a_plan_is_told_export_by_export_with_its_totals() {
-    insta::assert_snapshot!(plan_text(&everything(), Path::new("/jobs"), false));
+    insta::assert_snapshot!(plan_text(&everything(), Path::new("/jobs"), false), @r"
+    + new  nightly  front-gate  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
+        output: exports/front-gate.mp4
+        video: 12 h 0 min in 21600 fragments, 21.6 GB
+        fetch: 108 clips, 21600 fragments, 21.6 GB, about $0.18, 1 min 2 s at the quotas
+        gap: 2026-03-02T08:00:00.000Z to 2026-03-02T08:00:04.200Z (4.2 s)
+        gap: 2026-03-02T08:01:00.000Z to 2026-03-02T08:01:04.200Z (4.2 s)
+        gap: 2026-03-02T08:02:00.000Z to 2026-03-02T08:02:04.200Z (4.2 s)
+        gap: 2026-03-02T08:03:00.000Z to 2026-03-02T08:03:04.200Z (4.2 s)
+        gap: 2026-03-02T08:04:00.000Z to 2026-03-02T08:04:04.200Z (4.2 s)
+        gap: 2026-03-02T08:05:00.000Z to 2026-03-02T08:05:04.200Z (4.2 s)
+        gap: 2026-03-02T08:06:00.000Z to 2026-03-02T08:06:04.200Z (4.2 s)
+        gap: 2026-03-02T08:07:00.000Z to 2026-03-02T08:07:04.200Z (4.2 s)
+        gap: 2026-03-02T08:08:00.000Z to 2026-03-02T08:08:04.200Z (4.2 s)
+        gap: 2026-03-02T08:09:00.000Z to 2026-03-02T08:09:04.200Z (4.2 s)
+        gap: 2 more
+        kept by the stream until: 2026-03-03T08:00:00.000Z
+        warning: the local hour 02:00 does not exist
+    ~ resume 54 of 108  nightly  loading-dock  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
+        output: exports/loading-dock.mp4
+        video: 12 h 0 min in 21600 fragments, 21.6 GB
+        fetch: 54 clips, 10800 fragments, 10.8 GB, about $0.09, 1 min 2 s at the quotas
+        kept by the stream until: 2026-03-03T08:00:00.000Z
+        warning: this footage expires before its turn
+    + new  nightly  cellar  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
+        output: exports/cellar.mp4
+        fetch: nothing, the range is empty
+        gap: 2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z (12 h 0 min)
+        kept by the stream until: 2026-03-03T08:00:00.000Z
+    = done  nightly  yard-1  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
+        output: exports/yard-1.mp4
+        video: 12 h 0 min in 21600 fragments, 21.6 GB
+    ! new  nightly  cellar  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
+        output: exports/cellar.mp4
+        error: no permission
+    . pending  nightly  cellar  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
+        output: exports/cellar.mp4
+    - superseded  nightly  yard-2  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
+        output: exports/yard-2.mp4
+        video: 12 h 0 min in 21600 fragments, 21.6 GB
+
+    7 exports: 3 new, 1 to resume, 1 done, 1 superseded, 1 pending, 1 with an error
+    fetch: 162 clips, 32400 fragments, 32.4 GB, 2 min 3 s at the quotas
+    requests: 3 DescribeStream, 5 GetDataEndpoint, 1 ListFragments, 216 GetClip, 3 ListTagsForStream
+    cost: about $0.28 for consumed media, an estimate for us-east-1; egress is extra
+    ");
 }
 
 #[test]

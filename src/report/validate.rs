@@ -66,7 +66,14 @@ pub(super) mod tests {
 
     #[test]
     fn every_check_has_its_line_and_the_last_counts_them() {
-        insta::assert_snapshot!(validate_text(&everything(), false), @"");
+        insta::assert_snapshot!(validate_text(&everything(), false), @r"
+        ok          job file, content: 2 jobs, 5 exports
+        problem     stream gate, kinesisvideo:GetClip: grant it; (denied)
+        note        stream gate, kinesisvideo:ListTagsForStream: manifests will be without
+        not tested  stream yard, kinesisvideo:GetClip: nothing there
+        error: the credentials lack a permission on every stream
+        1 problem: 1 ok, 1 note, 1 not tested
+        ");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::archive::{Archive, FailureKind};
 use crate::clock::Clock;
 use crate::model::event::{EventSink, RunEvent};
 use crate::model::plan_report::PlanReport;
-use crate::model::{AttemptOutcome, Fragment, StreamArn, TimeRange};
+use crate::model::{Attempt, AttemptOutcome, Fragment, StreamArn, TimeRange};
 use crate::plan::{self, WindowQuery};
 use crate::store::{Listing, PackedFragments, Store};
 
@@ -242,9 +242,10 @@ impl Planner<'_> {
             list::list_all(&**archive, &window.stream, window.query.timestamps, bounds, &observer).await;
         let source = match listed {
             Ok(fragments) => {
-                let pages = observer.into_attempts();
-                let pages =
-                    pages.iter().filter(|page| page.outcome == AttemptOutcome::Succeeded).count() as u64;
+                let answered = |sent: &&Attempt| {
+                    sent.api == "ListFragments" && sent.outcome == AttemptOutcome::Succeeded
+                };
+                let pages = observer.into_attempts().iter().filter(answered).count() as u64;
                 let raw = PackedFragments::pack(&fragments)?;
                 let planned = plan::plan_window(&window.query, fragments);
                 Source::Listed { window: ListedWindow { listed_at, planned }, raw, pages }

@@ -81,9 +81,19 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
 /// Opens the state file that this process has open for writing, without looking into it first: to close a handle of
 /// it that is not SQLite's would give back SQLite's locks.
 pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = connect(path, flags)?;
-    connection.pragma_update(None, "busy_timeout", "10000").during("take its settings")?;
+    // A connection that may not write leaves the files of the write-ahead log behind that it had to make; one that
+    // may removes them. Where they are there already, it would empty them into the state file instead.
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let access = if Path::new(&log).exists() {
+        OpenFlags::SQLITE_OPEN_READ_ONLY
+    } else {
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+    };
+    let connection = connect(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    for (name, value) in [("busy_timeout", "10000"), ("query_only", "ON")] {
+        connection.pragma_update(None, name, value).during("take its settings")?;
+    }
     let found = user_version(&connection)?;
     refuse_newer(path, found)?;
     if found < SCHEMA_VERSION {
