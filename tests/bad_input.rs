@@ -389,7 +389,7 @@ fn all_problems_of_a_file_are_told_at_once() {
     let ended = Place::holding(text).run();
     insta::assert_snapshot!(ended.stderr, @r#"
     error: ./jobs.toml:2:1: stat: there is no key `stat` here
-      accepted: version, state, work, aws, limits, defaults, job
+      accepted: version, state, work, aws, limits, notify, defaults, job
       did you mean `state`?
     ./jobs.toml:4:8: job[1].name: "a b" is not a job's name
       accepted: 1 to 64 of a-z, A-Z, 0-9, '_', '.', '-', not only dots
@@ -669,7 +669,7 @@ fn a_disk_that_is_full_for_ffmpeg_ends_the_run_resumably() {
 ///
 /// `None` where no disk can be made: it takes a mount namespace of one's own, which Linux gives to root and,
 /// where the system allows it, to everybody.
-fn on_a_small_disk(place: &Place, kilobytes: u32) -> Option<[Ended; 2]> {
+fn on_a_small_disk(place: &Place, size: &str) -> Option<[Ended; 2]> {
     let own_namespace = |flags: &str| {
         let program = place.scene.command();
         let mut command = Command::new("unshare");
@@ -689,8 +689,8 @@ fn on_a_small_disk(place: &Place, kilobytes: u32) -> Option<[Ended; 2]> {
     let flags = ["-m", "-rm"].into_iter().find(works)?;
     let run = "\"$PROGRAM\" run jobs.toml --format json";
     let script = format!(
-        "mount -t tmpfs -o size={kilobytes}k none small || exit 99; {run} >1.json 2>1.txt; echo $? >1.code; \
-         mount -o remount,size=64m small || exit 99; {run} >2.json 2>2.txt; echo $? >2.code; \
+        "mount -t tmpfs -o {size} none small || exit 99; {run} >1.json 2>1.txt; echo $? >1.code; \
+         mount -o remount,size=64m,nr_inodes=9999 small || exit 99; {run} >2.json 2>2.txt; echo $? >2.code; \
          find small -name '*.part' -o -name '.kvs-export-*' -o -name '*.mp4' -path '*chunks*' >left"
     );
     let status = own_namespace(flags)
@@ -714,10 +714,10 @@ fn on_a_small_disk(place: &Place, kilobytes: u32) -> Option<[Ended; 2]> {
 /// A full disk ends the run with code 3 and the way out; with room the same command goes through, and asks for
 /// no chunk again that it had.
 #[track_caller]
-fn assert_full_disk(from: &str, to: &str, kilobytes: u32) {
+fn assert_full_disk(from: &str, to: &str, size: &str) {
     let place = Place::asking(archive());
     place.edit(from, to);
-    let Some([full, roomy]) = on_a_small_disk(&place, kilobytes) else { return };
+    let Some([full, roomy]) = on_a_small_disk(&place, size) else { return };
     full.assert_says(3, &[]);
     let said = format!("{}\n{}", full.stderr, full.error());
     assert!(said.contains("hint: make room"), "{said}");
@@ -727,22 +727,44 @@ fn assert_full_disk(from: &str, to: &str, kilobytes: u32) {
 
 #[test]
 fn a_disk_that_is_full_of_chunks_ends_the_run_resumably() {
-    assert_full_disk("\"chunks\"", "\"small/chunks\"", 700);
+    // There are bytes enough, so that the export is begun, but no more than a few files can be made.
+    assert_full_disk("\"chunks\"", "\"small/chunks\"", "size=64m,nr_inodes=6");
 }
 
 #[test]
 fn a_disk_that_is_full_of_outputs_ends_the_run_resumably() {
-    assert_full_disk("\"out/", "\"small/out/", 300);
+    assert_full_disk("\"out/", "\"small/out/", "size=64m,nr_inodes=4");
+}
+
+#[test]
+fn exports_that_do_not_fit_beside_each_other_take_turns() {
+    let place = Place::asking(archive());
+    place.edit("\"chunks\"", "\"small/chunks\"");
+    let Some([small, again]) = on_a_small_disk(&place, "size=700k") else { return };
+    assert_eq!((small.code, small.export("gate"), small.export("yard")), (0, ("done", ""), ("done", "")));
+    assert_eq!(again.code, 0);
+    place.assert_no_clip_twice();
+}
+
+#[test]
+fn an_export_that_can_never_fit_is_refused_with_the_numbers() {
+    let place = Place::asking(archive());
+    place.edit("\"chunks\"", "\"small/chunks\"");
+    let Some([small, roomy]) = on_a_small_disk(&place, "size=300k") else { return };
+    small.assert_says(3, &[]);
+    let (status, error) = small.export("gate");
+    assert!(status == "failed" && error.contains("it needs ") && error.contains("that disk has "), "{error}");
+    assert_eq!((roomy.code, roomy.export("gate"), roomy.export("yard")), (0, ("done", ""), ("done", "")));
 }
 
 #[test]
 fn a_disk_that_has_no_room_for_the_state_ends_the_run_resumably() {
-    assert_full_disk("\"state.db\"", "\"small/state.db\"", 32);
+    assert_full_disk("\"state.db\"", "\"small/state.db\"", "size=32k");
 }
 
 #[test]
 fn a_disk_that_is_filled_by_the_state_ends_the_run_resumably() {
-    assert_full_disk("\"state.db\"", "\"small/state.db\"", 240);
+    assert_full_disk("\"state.db\"", "\"small/state.db\"", "size=240k");
 }
 
 #[test]

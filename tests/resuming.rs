@@ -13,7 +13,7 @@ use kvs_export::merge::Ffmpeg;
 use kvs_export::model::event::{EventSink, RunEvent};
 use kvs_export::model::report::{ExportReport, ExportStatus, Outcome, RunReport};
 use kvs_export::model::{TimeRange, UtcMillis};
-use kvs_export::run::{Asked, RunRequest, run};
+use kvs_export::run::{Asked, DiskLimits, RunRequest, SystemDisks, run};
 use kvs_export::store::Store;
 use tempfile::TempDir;
 
@@ -138,6 +138,7 @@ impl Place {
             requests_in_flight: self.requests_in_flight,
             attempts: 1,
             merges: 1,
+            disk: DiskLimits { min_free: 0, max_bytes: None, disks: Arc::new(SystemDisks) },
             ffmpeg: Ffmpeg::find().expect("ffmpeg"),
             clock,
             events: Arc::new(Silent),

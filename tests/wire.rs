@@ -15,6 +15,7 @@ use kvs_export::archive::{
     self, Archive, ArchiveError, Assembled, AwsArchive, AwsSettings, CallObserver, ClipQuery, ClipSink,
     DataApi, FailureKind, LimitSettings, ListQuery, RetrySettings,
 };
+use kvs_export::model::event::PauseReason;
 use kvs_export::model::{Attempt, RequestBounds, StreamArn, StreamSelector, TimestampKind, UtcMillis};
 
 use server::{Answer, Got, Server};
@@ -75,6 +76,10 @@ impl CallObserver for Heard {
     fn retrying(&self, _: &ArchiveError, _: u32, _: u64) {}
 
     fn bytes(&self, _: u64) {}
+
+    fn paused(&self, _: &str, _: PauseReason, _: Duration) {}
+
+    fn resumed(&self, _: &str) {}
 }
 
 /// What the service answers when nothing is wrong.

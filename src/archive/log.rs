@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -11,6 +11,7 @@ use super::{
     StreamDescription,
 };
 use crate::clock::{Clock, SystemClock};
+use crate::model::event::PauseReason;
 use crate::model::{Attempt, AttemptOutcome, StreamArn, StreamSelector, UtcMillis};
 
 /// Reports each attempt to the observer.
@@ -120,6 +121,14 @@ impl CallObserver for Trace<'_> {
     fn bytes(&self, count: u64) {
         self.bytes.fetch_add(count, Ordering::Relaxed);
         self.observer.bytes(count);
+    }
+
+    fn paused(&self, stream: &str, reason: PauseReason, retry: Duration) {
+        self.observer.paused(stream, reason, retry);
+    }
+
+    fn resumed(&self, stream: &str) {
+        self.observer.resumed(stream);
     }
 }
 

@@ -118,9 +118,9 @@ pub trait CallObserver: Send + Sync {
     /// A clip was got or given up; so many attempts of its budget it cost.
     fn spent(&self, _attempts: u32) {}
     /// Requests of the stream wait; one is tried after `retry`.
-    fn paused(&self, _stream: &str, _reason: PauseReason, _retry: Duration) {}
+    fn paused(&self, stream: &str, reason: PauseReason, retry: Duration);
     /// The paused stream answers again.
-    fn resumed(&self, _stream: &str) {}
+    fn resumed(&self, stream: &str);
 }
 
 /// An archive. Every method is one API call, or one page of it.

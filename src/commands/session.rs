@@ -17,7 +17,7 @@ use crate::job::{JobFile, Resolved};
 use crate::merge::Ffmpeg;
 use crate::model::report::RunReport;
 use crate::report::{self, ProgressEvent, ProgressMode, ProgressOptions};
-use crate::run::{self as runner, Asked, JobFileFacts, RunRequest};
+use crate::run::{self as runner, Asked, DiskLimits, JobFileFacts, RunRequest, SystemDisks};
 use crate::store::{StateLock, Store};
 
 /// What is to be carried out.
@@ -81,6 +81,11 @@ pub(super) async fn carry_out(
         requests_in_flight: limits.requests_in_flight,
         attempts: limits.attempts,
         merges: limits.merges,
+        disk: DiskLimits {
+            min_free: limits.min_free,
+            max_bytes: limits.max_bytes,
+            disks: Arc::new(SystemDisks),
+        },
         ffmpeg,
         clock,
         events: progress.sink(),

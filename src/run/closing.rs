@@ -126,6 +126,7 @@ impl Dispatcher<'_> {
         let export = &mut self.exports[index];
         export.phase = Phase::Merging;
         export.spec.warnings.extend(warning);
+        self.ledger.commit(index);
         self.merge_queue.push_back(index);
     }
 
@@ -226,6 +227,7 @@ impl Dispatcher<'_> {
         reached(Point::ExportEnded);
         finish::clean_up(&self.request.work, &export.id, &export.spec.output).map_err(Stop::of_fs)?;
         export.phase = Phase::Finished;
+        self.ledger.release(index);
         self.request.events.event(RunEvent::ExportFinished { export: export.id.clone(), state, error: None });
         Ok(())
     }
@@ -244,6 +246,7 @@ impl Dispatcher<'_> {
         let message = format!("{} is not as it was fetched; it is fetched again", path.display());
         self.request.events.event(RunEvent::Warning { message });
         self.undo_merge(index)?;
+        self.ledger.lose(index, self.request.store.chunk(chunk)?.planned.planned_bytes);
         self.request.store.lose_chunk(chunk)?;
         fs::remove_file(path).map_err(Stop::of_fs)?;
         let export = &mut self.exports[index];
@@ -262,6 +265,7 @@ impl Dispatcher<'_> {
         let finish = Finish { event: ExportEvent::GaveUp, manifest: None, warnings: &[], error: Some(error) };
         let state = store.finish_export(&export.id, state, &finish)?;
         export.phase = Phase::Finished;
+        self.ledger.release(index);
         let error = Some(error.to_owned());
         self.request.events.event(RunEvent::ExportFinished { export: export.id.clone(), state, error });
         Ok(())

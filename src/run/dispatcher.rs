@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::closing::MergeOutcome;
 use super::decide;
+use super::disk::{Ledger, Shortage};
 use super::export::{OpenExport, Phase};
-use super::fetch::{self, FetchContext, FetchJob, FetchOutcome};
+use super::fetch::{self, FetchContext, FetchOutcome};
 use super::finish;
-use super::kept::Kept;
-use super::list::{self, ListedWindow};
-use super::observe::Observer;
+use super::list::ListedWindow;
 use super::prepare::{EntryKind, Prepared};
 use super::stop::Stop;
 use super::tally::RunFacts;
+use super::turn::Turns;
 use super::{RunRequest, cancelled};
 use crate::archive::{ArchiveError, FailureKind};
 use crate::crash_point::{Point, reached};
@@ -25,17 +26,11 @@ use crate::error::chain;
 use crate::fs;
 use crate::model::event::RunEvent;
 use crate::model::{Attempt, ChunkEvent, ChunkState};
-use crate::plan::{self, PlannedChunk, WindowQuery};
-use crate::store::{AttemptRecord, ChunkError, ChunkRecord, NewChunk, WindowPlan};
+use crate::plan::{self, PlannedChunk};
+use crate::store::{AttemptRecord, ChunkError, ChunkRecord, NewChunk};
 
-/// Fetches beyond the requests in flight, so that checking and syncing a clip leaves no connection idle.
-const FETCHES_BEYOND_REQUESTS: usize = 4;
-
-/// While chunks are fetched, one in so many requests may be a listing.
-const LISTING_SHARE: usize = 4;
-
-/// The fewest exports that may be open at a time.
-pub(super) const LEAST_OPEN: usize = 4;
+/// How long to wait for what a task has to say when the run ends before it.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What a task brings back.
 pub(super) enum TaskEnd {
@@ -56,8 +51,16 @@ pub(super) struct Dispatcher<'a> {
     pub(super) tasks: JoinSet<TaskEnd>,
     pub(super) merges: JoinSet<MergeOutcome>,
     pub(super) merge_queue: VecDeque<usize>,
-    pub(super) listing: usize,
-    pub(super) fetching: usize,
+    pub(super) turns: Turns,
+    pub(super) ledger: Ledger,
+    /// The first export for which there is no room on a disk, and what it lacks.
+    pub(super) no_room: Option<(usize, Shortage)>,
+    /// Whether the user knows that fetching waits for room.
+    pub(super) told_of_disk: bool,
+    /// Whether everything is listed before the first export is opened.
+    pub(super) is_listing_first: bool,
+    /// The exports of which nothing was planned before that.
+    pub(super) planned_first: BTreeSet<usize>,
     pub(super) stop_merges: Arc<AtomicBool>,
     pub(super) facts: RunFacts,
 }
@@ -81,7 +84,10 @@ impl<'a> Dispatcher<'a> {
             clock: Arc::clone(&request.clock),
             work: request.work.clone(),
             attempts: request.attempts,
+            stop: watch::Sender::new(false),
         });
+        let turns = Turns::new(&request.pace);
+        let ledger = Ledger::new(&request.disk);
         Self {
             request,
             waiting: (0..exports.len()).collect(),
@@ -91,8 +97,12 @@ impl<'a> Dispatcher<'a> {
             tasks: JoinSet::new(),
             merges: JoinSet::new(),
             merge_queue: VecDeque::new(),
-            listing: 0,
-            fetching: 0,
+            turns,
+            ledger,
+            no_room: None,
+            told_of_disk: false,
+            is_listing_first: false,
+            planned_first: BTreeSet::new(),
             stop_merges: Arc::new(AtomicBool::new(false)),
             facts: RunFacts::default(),
         }
@@ -132,30 +142,22 @@ impl<'a> Dispatcher<'a> {
     }
 
     async fn work(&mut self) -> Result<(), Stop> {
+        self.refuse_too_much().await?;
         let mut cancel = self.request.cancel.clone();
         loop {
-            let wait = self.schedule()?;
-            if self.tasks.is_empty() && self.merges.is_empty() && wait.is_none() {
-                match (self.active.is_empty(), self.waiting.is_empty()) {
-                    (true, true) => return Ok(()),
-                    // Every open export ended at once: there is room for those that wait.
-                    (true, false) => continue,
-                    (false, _) => {
-                        return Err(Stop::Panic("exports are open and nothing is under way".to_owned()));
-                    }
+            let wake = self.schedule()?;
+            if self.tasks.is_empty() && self.merges.is_empty() && wake.wait().is_none() {
+                if self.active.is_empty() && self.waiting.is_empty() {
+                    return Ok(());
                 }
+                self.nothing_goes_on()?;
+                continue;
             }
-            let settle = async {
-                match wait {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = cancelled(&mut cancel) => return Err(Stop::Interrupted),
                 Some(end) = self.tasks.join_next() => self.task_ended(end)?,
                 Some(end) = self.merges.join_next() => self.merge_ended(end)?,
-                () = settle => {}
+                () = wake.sleep() => {}
             }
         }
     }
@@ -163,6 +165,13 @@ impl<'a> Dispatcher<'a> {
     /// Ends all tasks; merges leave their export where they found it.
     async fn wind_down(&mut self) -> Result<(), Stop> {
         self.stop_merges.store(true, Ordering::SeqCst);
+        // Fetches end at once and bring the requests they have made, the one that is cut too; listings are cut.
+        self.fetch.stop.send_replace(true);
+        while let Ok(Some(Ok(end))) = tokio::time::timeout(LAST_WORDS, self.tasks.join_next()).await {
+            if let TaskEnd::Fetched { export, chunk, attempts, .. } = end {
+                self.record(export, Some(&chunk), attempts)?;
+            }
+        }
         self.tasks.shutdown().await;
         while let Some(end) = self.merges.join_next().await {
             let (index, _) = end.map_err(|error| panicked(&error))?;
@@ -171,57 +180,15 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Gives out all the work there is room for; says how long until a waiting export may be listed.
-    fn schedule(&mut self) -> Result<Option<Duration>, Stop> {
-        let settles = self.open_exports()?;
-        for index in self.active.clone() {
-            if self.exports[index].phase == Phase::Open && self.exports[index].failed.is_none() {
-                self.list_windows(index);
-                self.fetch_chunks(index)?;
-            }
-            self.settle(index)?;
-        }
-        let exports = &self.exports;
-        self.active.retain(|index| exports[*index].phase != Phase::Finished);
-        self.start_merges()?;
-        Ok(settles)
-    }
-
-    /// Takes up waiting exports while there is room for open ones.
-    fn open_exports(&mut self) -> Result<Option<Duration>, Stop> {
-        let now = self.request.clock.now();
-        let mut settles: Option<i64> = None;
-        let mut position = 0;
-        while let Some(&index) = self.waiting.get(position)
-            && self.active.len() < self.request.requests_in_flight.max(LEAST_OPEN)
-        {
-            let export = &mut self.exports[index];
-            let wait = export.not_before() - now;
-            if wait <= 0 {
-                self.waiting.remove(position);
-                self.active.push(index);
-                self.open(index)?;
-                continue;
-            }
-            position += 1;
-            settles = Some(settles.map_or(wait, |earlier| earlier.min(wait)));
-            if !export.told_to_settle {
-                export.told_to_settle = true;
-                let (stream, until) = (export.spec.stream.clone(), export.not_before());
-                self.request.events.event(RunEvent::Settling { stream, until });
-            }
-        }
-        Ok(settles.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))))
-    }
-
     /// Takes an export up.
-    fn open(&mut self, index: usize) -> Result<(), Stop> {
+    pub(super) fn open(&mut self, index: usize) -> Result<(), Stop> {
         let store = &mut self.request.store;
         let export = &mut self.exports[index];
         export.phase = Phase::Open;
         let counts = store.chunk_counts(&export.id)?;
         let (total, fetched) = (counts.leaves().chunks, counts.in_state(ChunkState::Fetched).chunks);
-        if total > 0 {
+        let is_resumed = total > 0 && !self.planned_first.contains(&index);
+        if is_resumed {
             self.facts.resumed.insert(export.id.clone(), fetched);
         }
         self.request.events.event(RunEvent::ExportOpened {
@@ -229,8 +196,12 @@ impl<'a> Dispatcher<'a> {
             job: export.spec.job.clone(),
             stream: export.spec.stream.clone(),
             range: export.spec.range,
-            resumed: (total > 0).then_some((fetched, total)),
+            resumed: is_resumed.then_some((fetched, total)),
         });
+        if export.failed.is_some() {
+            // Its listing did, before anything was opened.
+            return Ok(());
+        }
         // An end that was cut short in an earlier run, before its row said so: its own files are in nobody's way.
         let cancel = self.request.cancel.clone();
         finish::roll_back(store, &export.id, &export.spec, &|| *cancel.borrow())?;
@@ -239,10 +210,10 @@ impl<'a> Dispatcher<'a> {
             return Ok(());
         }
         fs::create_dir_all(&fetch::export_folder(&self.request.work, &export.id)).map_err(Stop::of_fs)?;
-        let windows = store.windows(&export.id)?;
-        let unplanned = windows.iter().filter(|window| window.listed_at.is_none());
-        export.unplanned = unplanned.map(|window| (window.seq, window.range)).collect();
         let totals = store.export(&export.id)?.map(|record| record.totals).unwrap_or_default();
+        self.find_unplanned(index)?;
+        self.claim(index, &counts)?;
+        let export = &self.exports[index];
         self.request.events.event(RunEvent::WindowPlanned {
             export: export.id.clone(),
             chunks: total,
@@ -253,85 +224,17 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Lists windows of an export while there is room.
-    fn list_windows(&mut self, index: usize) {
-        // Listing far ahead must not take the connections and points from fetching.
-        let room = match self.fetching {
-            0 => self.request.requests_in_flight,
-            _ => (self.request.requests_in_flight / LISTING_SHARE).max(1),
-        };
-        while self.listing < room {
-            let export = &mut self.exports[index];
-            let Some((seq, window)) = export.unplanned.pop_front() else { break };
-            export.listing += 1;
-            self.listing += 1;
-            let query = WindowQuery {
-                window,
-                range: export.spec.range,
-                timestamps: export.spec.timestamps,
-                edges: export.spec.edges,
-                gap_tolerance: export.spec.gap_tolerance,
-            };
-            let (fetch, stream) = (Arc::clone(&self.fetch), Arc::clone(&export.stream));
-            let now = self.request.clock.now();
-            let kept = Kept::take(&mut self.request.store, &stream.arn, &query, export.spec.settle_ms, now);
-            let observer = Observer::new(&self.request.events);
-            self.tasks.spawn(async move {
-                let result = match kept.and_then(|kept| kept.plan(&query)) {
-                    Some(planned) => Ok(planned),
-                    None => {
-                        list::list_window(&*fetch.archive, &stream.arn, &query, &*fetch.clock, &observer)
-                            .await
-                    }
-                };
-                TaskEnd::Listed { export: index, seq, result, attempts: observer.into_attempts() }
-            });
-        }
-    }
-
-    /// Fetches chunks of an export while there is room.
-    fn fetch_chunks(&mut self, index: usize) -> Result<(), Stop> {
-        while self.fetching < self.request.requests_in_flight + FETCHES_BEYOND_REQUESTS {
-            let export = &mut self.exports[index];
-            let Some((chunk, fragments)) = export.next_chunk(&self.request.store)? else { break };
-            self.request.store.move_chunk(chunk.id, ChunkState::Planned, ChunkEvent::Started)?;
-            export.fetching += 1;
-            self.fetching += 1;
-            let job = FetchJob {
-                export: export.id.clone(),
-                chunk: chunk.id,
-                stream: export.stream.arn.clone(),
-                retention_hours: export.stream.retention_hours,
-                timestamps: export.spec.timestamps,
-                bounds: chunk.planned.bounds,
-                fragments,
-            };
-            let context = Arc::clone(&self.fetch);
-            let observer = Observer::new(&self.request.events);
-            self.tasks.spawn(async move {
-                let outcome = fetch::fetch(&context, &job, &observer).await;
-                TaskEnd::Fetched {
-                    export: index,
-                    chunk: Box::new(chunk),
-                    outcome,
-                    attempts: observer.into_attempts(),
-                }
-            });
-        }
-        Ok(())
-    }
-
-    fn task_ended(&mut self, end: Result<TaskEnd, JoinError>) -> Result<(), Stop> {
+    pub(super) fn task_ended(&mut self, end: Result<TaskEnd, JoinError>) -> Result<(), Stop> {
         match end.map_err(|error| panicked(&error))? {
             TaskEnd::Listed { export, seq, result, attempts } => {
                 self.exports[export].listing -= 1;
-                self.listing -= 1;
+                self.turns.listing_ended(&self.exports[export].stream.arn);
                 self.record(export, None, attempts)?;
                 self.listed(export, seq, result)
             }
             TaskEnd::Fetched { export, chunk, outcome, attempts } => {
                 self.exports[export].fetching -= 1;
-                self.fetching -= 1;
+                self.turns.fetch_ended(&self.exports[export].stream.arn);
                 self.record(export, Some(&chunk), attempts)?;
                 self.fetched(export, &chunk, outcome)
             }
@@ -369,71 +272,38 @@ impl<'a> Dispatcher<'a> {
         export.failed.get_or_insert(archive_failed(error));
     }
 
-    fn listed(
-        &mut self,
-        index: usize,
-        seq: u32,
-        result: Result<ListedWindow, ArchiveError>,
-    ) -> Result<(), Stop> {
-        let listed = match result {
-            Ok(listed) => listed,
-            Err(error) if error.kind == FailureKind::Auth => return Err(Stop::Auth(Box::new(error))),
-            Err(error) => {
-                self.stream_failed(index, &error);
-                return Ok(());
-            }
-        };
-        let export = &mut self.exports[index];
-        let planned = listed.planned;
-        let (chunks, bytes) =
-            (planned.chunks.len() as u64, planned.chunks.iter().map(|chunk| chunk.bytes).sum());
-        let media_ms = planned.fragments.iter().map(|fragment| u64::from(fragment.length_ms)).sum();
-        let window = WindowPlan {
-            listed_at: listed.listed_at,
-            fragments: planned.fragments,
-            dropped: planned.dropped.into_iter().map(|dropped| (dropped.fragment, dropped.rule)).collect(),
-            chunks: planned.chunks.iter().map(new_chunk).collect(),
-            media_ms,
-        };
-        self.request.store.store_window_plan(&export.id, seq, &window)?;
-        reached(Point::WindowStored);
-        export.has_more();
-        self.request.events.event(RunEvent::WindowPlanned {
-            export: export.id.clone(),
-            chunks,
-            bytes,
-            media_ms,
-            last: export.unplanned.is_empty() && export.listing == 0,
-        });
-        Ok(())
-    }
-
     fn fetched(&mut self, index: usize, chunk: &ChunkRecord, outcome: FetchOutcome) -> Result<(), Stop> {
         let store = &mut self.request.store;
         let export = &mut self.exports[index];
+        let bytes = chunk.planned.planned_bytes;
         match outcome {
             FetchOutcome::Fetched { size_bytes, sha256 } => {
                 store.record_fetched(chunk.id, size_bytes, &sha256)?;
                 reached(Point::ChunkRecorded);
+                self.ledger.land(index, bytes);
                 self.request.events.event(RunEvent::ChunkFetched {
                     export: export.id.clone(),
-                    planned_bytes: chunk.planned.planned_bytes,
+                    planned_bytes: bytes,
                     size_bytes,
                 });
             }
             FetchOutcome::TakeApart { error, refused } => self.take_apart(index, chunk, &error, refused)?,
             FetchOutcome::Rejected(error) => {
                 store.record_failure(chunk.id, ChunkEvent::Refused, &error)?;
+                self.ledger.forgo(index, bytes);
             }
             FetchOutcome::Expired(error) => {
                 store.record_failure(chunk.id, ChunkEvent::Expired, &error)?;
+                self.ledger.forgo(index, bytes);
             }
             FetchOutcome::Failed(error) => {
                 tracing::warn!(export = %export.id, chunk = chunk.id.0, error = error.detail, "chunk given up");
                 store.record_failure(chunk.id, ChunkEvent::GaveUp, &error)?;
+                self.ledger.forgo(index, bytes);
             }
             FetchOutcome::StreamFailed(error) => {
                 store.move_chunk(chunk.id, ChunkState::Fetching, ChunkEvent::Interrupted)?;
+                self.ledger.take_back(index, bytes);
                 self.stream_failed(index, &error);
             }
             FetchOutcome::Stop(stop) => return Err(stop),
@@ -462,16 +332,18 @@ impl<'a> Dispatcher<'a> {
             store.split_chunk(chunk.id, &halves.each_ref().map(new_chunk))?;
             reached(Point::SplitStored);
             export.has_more();
+            self.ledger.take_back(index, chunk.planned.planned_bytes);
             self.request.events.event(RunEvent::ChunkSplit { export: export.id.clone(), into: 2 });
         } else {
             let event = if refused { ChunkEvent::Refused } else { ChunkEvent::GaveUp };
             store.record_failure(chunk.id, event, error)?;
+            self.ledger.forgo(index, chunk.planned.planned_bytes);
         }
         Ok(())
     }
 }
 
-fn new_chunk(chunk: &PlannedChunk) -> NewChunk {
+pub(super) fn new_chunk(chunk: &PlannedChunk) -> NewChunk {
     let index = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
     NewChunk {
         first_fragment: index(chunk.first),

@@ -86,12 +86,30 @@ impl OpenExport {
         self.more = true;
     }
 
-    /// The next chunk to fetch, with its fragments.
-    pub(super) fn next_chunk(&mut self, store: &Store) -> Result<Option<(ChunkRecord, Vec<Fragment>)>, Stop> {
+    /// How many fragments and planned bytes the next chunk has.
+    pub(super) fn next_size(&mut self, store: &Store) -> Result<Option<(u32, u64)>, Stop> {
+        self.fill(store)?;
+        Ok(self.queue.front().map(|chunk| (chunk.planned.fragment_count, chunk.planned.planned_bytes)))
+    }
+
+    fn fill(&mut self, store: &Store) -> Result<(), Stop> {
         if self.queue.is_empty() && self.more {
             self.queue = store.chunks_to_fetch(&self.id, QUEUE)?.into();
             self.more = !self.queue.is_empty();
         }
+        Ok(())
+    }
+
+    /// Drops what can be read again from the state file.
+    pub(super) fn shed(&mut self) {
+        self.more |= !self.queue.is_empty();
+        self.queue = VecDeque::new();
+        self.windows = WindowCache::default();
+    }
+
+    /// The next chunk to fetch, with its fragments.
+    pub(super) fn next_chunk(&mut self, store: &Store) -> Result<Option<(ChunkRecord, Vec<Fragment>)>, Stop> {
+        self.fill(store)?;
         let Some(chunk) = self.queue.pop_front() else { return Ok(None) };
         let fragments = self.windows.fragments(store, &self.id, &chunk)?;
         Ok(Some((chunk, fragments)))

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
+use super::cancelled;
 use super::list::list_all;
 use super::stop::Stop;
 use crate::archive::{self, Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, FailureKind};
@@ -38,6 +40,8 @@ pub(super) struct FetchContext {
     pub(super) work: PathBuf,
     /// Attempts per chunk: requests that fail in passing, and clips that are not what was asked for.
     pub(super) attempts: u32,
+    /// Becomes true when the run ends before its fetches do.
+    pub(super) stop: watch::Sender<bool>,
 }
 
 /// One chunk to fetch.
@@ -86,11 +90,21 @@ pub(super) fn export_folder(work: &Path, export: &ExportId) -> PathBuf {
 }
 
 /// Fetches a chunk until its file is whole or there is a reason to stop trying.
+///
+/// When the run stops, the request that is under way is cut, and the observer is told of it before this returns.
 pub(super) async fn fetch(
     context: &FetchContext,
     job: &FetchJob,
     observer: &dyn CallObserver,
 ) -> FetchOutcome {
+    let mut stop = context.stop.subscribe();
+    tokio::select! {
+        outcome = fetch_chunk(context, job, observer) => outcome,
+        () = cancelled(&mut stop) => FetchOutcome::Stop(Stop::Interrupted),
+    }
+}
+
+async fn fetch_chunk(context: &FetchContext, job: &FetchJob, observer: &dyn CallObserver) -> FetchOutcome {
     let path = chunk_path(&context.work, &job.export, job.chunk);
     let mut part = path.clone().into_os_string();
     part.push(".part");
@@ -417,11 +431,13 @@ impl ClipSink for FileSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{FragmentPage, ListQuery, StreamDescription};
+    use crate::archive::{FragmentPage, LimitSettings, ListQuery, RetrySettings, StreamDescription};
     use crate::clock::SystemClock;
+    use crate::model::event::EventSink;
     use crate::model::{FragmentNumber, StreamSelector, UtcMillis};
+    use crate::run::observe::Observer;
 
-    /// An archive that is never asked.
+    /// An archive that is asked for nothing but clips, and never answers.
     struct SilentArchive;
 
     #[async_trait::async_trait]
@@ -456,7 +472,7 @@ mod tests {
             _: &mut dyn ClipSink,
             _: &dyn CallObserver,
         ) -> Result<u64, ArchiveError> {
-            unreachable!("not asked")
+            std::future::pending().await
         }
     }
 
@@ -474,6 +490,7 @@ mod tests {
             clock: Arc::new(SystemClock),
             work: PathBuf::new(),
             attempts: 8,
+            stop: watch::Sender::new(false),
         };
         let told = |distance: i64| {
             let arn = "arn:aws:kinesisvideo:us-west-2:123456789012:stream/front-gate/1511852108513";
@@ -496,5 +513,42 @@ mod tests {
         };
         assert_eq!(told(4), "none");
         assert!(told(3).starts_with("none; 1 of its 2 fragments are not listed any more"), "{}", told(3));
+    }
+
+    #[tokio::test]
+    async fn a_fetch_ends_when_the_run_stops_and_the_request_that_was_cut_is_recorded() {
+        struct NoEvents;
+        impl EventSink for NoEvents {
+            fn event(&self, _: crate::model::event::RunEvent) {}
+        }
+        let limits = LimitSettings { requests_in_flight: 1, stream_budget: 1.0, bandwidth: None };
+        let retries = RetrySettings { attempts: 8, outage: Duration::from_mins(1) };
+        let folder = tempfile::tempdir().expect("a folder");
+        let context = FetchContext {
+            archive: archive::assemble(SilentArchive, limits, retries).archive,
+            clock: Arc::new(SystemClock),
+            work: folder.path().to_owned(),
+            attempts: 8,
+            stop: watch::Sender::new(false),
+        };
+        let arn = "arn:aws:kinesisvideo:us-west-2:123456789012:stream/front-gate/1511852108513";
+        let job = FetchJob {
+            export: ExportId("0123456789abcdef".to_owned()),
+            chunk: ChunkId(1),
+            stream: StreamArn::parse(arn).expect("ARN"),
+            retention_hours: 24,
+            timestamps: TimestampKind::Server,
+            bounds: RequestBounds { start: UtcMillis::new(1), end: UtcMillis::new(2) },
+            fragments: Vec::new(),
+        };
+        let events: Arc<dyn EventSink> = Arc::new(NoEvents);
+        let observer = Observer::new(&events);
+        let (outcome, ()) = tokio::join!(fetch(&context, &job, &observer), async {
+            tokio::task::yield_now().await;
+            context.stop.send_replace(true);
+        });
+        assert!(matches!(outcome, FetchOutcome::Stop(Stop::Interrupted)), "{outcome:?}");
+        let outcomes: Vec<_> = observer.into_attempts().iter().map(|attempt| attempt.outcome).collect();
+        assert_eq!(outcomes, [crate::model::AttemptOutcome::Cancelled]);
     }
 }

@@ -6,6 +6,7 @@
 mod check;
 mod closing;
 mod decide;
+mod disk;
 mod dispatcher;
 mod export;
 mod facts;
@@ -13,6 +14,7 @@ mod fetch;
 mod finish;
 mod kept;
 mod list;
+mod listing;
 mod observe;
 mod plan_assembly;
 mod plan_keep;
@@ -21,8 +23,13 @@ mod planner;
 mod prepare;
 mod proof;
 mod recover;
+mod room;
+mod schedule;
 mod stop;
 mod tally;
+#[cfg(test)]
+mod tests;
+mod turn;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -44,6 +51,7 @@ use crate::store::{NewRun, RunId, Store, StoreError};
 
 pub use check::{StreamChecks, check_streams};
 pub use decide::occupied;
+pub use disk::{DiskLimits, Disks, Space, SystemDisks};
 pub use planner::{PlanLimits, PlanRequest, plan};
 pub use prepare::Asked;
 pub use stop::Stop;
@@ -79,6 +87,8 @@ pub struct RunRequest {
     pub attempts: u32,
     /// Merges at a time.
     pub merges: usize,
+    /// How the disks are to be used.
+    pub disk: DiskLimits,
     /// The ffmpeg that merges.
     pub ffmpeg: Ffmpeg,
     /// The time of day.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::decide::{Action, Decided, Decisions};
-use super::dispatcher::LEAST_OPEN;
 use super::export::expires;
 use super::plan_assembly::{Assembled, Sums};
 use super::planner::{Listed, PlanRequest};
+use super::schedule::LEAST_OPEN;
 use super::stop::Stop;
 use crate::archive::{MEDIA_POINTS_PER_SECOND, METADATA_POINTS_PER_SECOND, StreamDescription};
 use crate::model::plan_report::{

@@ -1,5 +1,8 @@
 //! Why a run ends before its exports do.
 
+use std::path::PathBuf;
+
+use super::disk::size;
 use crate::archive::ArchiveError;
 use crate::fs::FsError;
 use crate::model::report::Outcome;
@@ -17,6 +20,30 @@ pub enum Stop {
     /// No room is left.
     #[error("the disk is full")]
     DiskFull(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Too little room is left, and nothing is under way that could make some.
+    #[error("no room is left: {} of {} are free, and `min_free` keeps {}", size(*.free), .folder.display(), size(*.min_free))]
+    NoRoom {
+        /// A folder on the disk.
+        folder: PathBuf,
+        /// Bytes that are free there.
+        free: u64,
+        /// Bytes that are to stay free.
+        min_free: u64,
+    },
+    /// The run is planned larger than it may be.
+    #[error(
+        "the run is planned to fetch {} in {exports} exports, and `max_bytes` allows {}; nothing was fetched",
+        size(*.planned),
+        size(*.max_bytes)
+    )]
+    TooMuch {
+        /// Bytes to fetch, as listed.
+        planned: u64,
+        /// Of how many exports.
+        exports: usize,
+        /// The most that is allowed.
+        max_bytes: u64,
+    },
     /// A folder cannot be written.
     #[error("a folder is not writable")]
     NotWritable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -70,6 +97,13 @@ impl Stop {
             Self::Store(error) if matches!(**error, StoreError::TakenAway { .. }) => {
                 "put it back, or run the same command again to begin with what is there"
             }
+            Self::NoRoom { .. } => {
+                "make room, or lower `min_free` in [limits], then run the same command again to resume"
+            }
+            Self::TooMuch { .. } => {
+                "raise `max_bytes` in [limits], or run fewer or shorter exports at a time (--job); what was listed \
+                 is kept and not listed again"
+            }
             Self::NotWritable(_) => {
                 "make it a folder that can be written, or name another in the job file, then run again"
             }
@@ -85,8 +119,8 @@ impl Stop {
         match self {
             Self::Interrupted => Outcome::Interrupted,
             Self::Auth(_) => Outcome::Auth,
-            Self::DiskFull(_) => Outcome::Incomplete,
-            Self::NotWritable(_) => Outcome::Usage,
+            Self::DiskFull(_) | Self::NoRoom { .. } => Outcome::Incomplete,
+            Self::NotWritable(_) | Self::TooMuch { .. } => Outcome::Usage,
             Self::Store(error) if error.is_disk_full() => Outcome::Incomplete,
             Self::Fs(_) | Self::Store(_) | Self::Panic(_) => Outcome::Failed,
         }

@@ -215,11 +215,13 @@ impl Scene {
         self.folder().join("out")
     }
 
-    /// Writes the job file; `limits` are the lines of its `[limits]`.
+    /// Writes the job file; `limits` are the lines of its `[limits]`. The disk may be as full as it likes, unless they
+    /// say otherwise.
     pub(crate) fn write_jobs(&self, limits: &str, jobs: &[Job]) {
+        let min_free = if limits.contains("min_free") { "" } else { "min_free = \"0 B\"" };
         let mut text = format!(
             "version = 1\nstate = \"state.db\"\nwork = \"chunks\"\n\n[aws]\nregion = \"us-west-2\"\nendpoint_url = \
-             \"{}\"\n\n[limits]\n{limits}\n\n[defaults]\noutput = \"out/{{job}}.mp4\"\n",
+             \"{}\"\n\n[limits]\n{limits}\n{min_free}\n[defaults]\noutput = \"out/{{job}}.mp4\"\n",
             self.emulator.endpoint()
         );
         for job in jobs {

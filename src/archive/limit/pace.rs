@@ -75,7 +75,7 @@ struct StreamPace {
     metadata: Bucket,
     media: Bucket,
     control: HashMap<&'static str, Bucket>,
-    /// When a request was last sent whose throttle counts as a new one.
+    /// When the rate was last halved.
     halved: Option<Instant>,
     health: Health,
     /// Points that requests in the queue are going to take.
