@@ -620,5 +620,5 @@ fn an_export_without_media_cut_short_before_its_row_is_done_over() {
     state.close().expect("closed");
     let run = scene.run().expect_code(0);
     assert_eq!(run.status("silence"), "empty", "{:#}", run.report);
-    assert_eq!(below(&scene.outputs()), ["silence.manifest.json"]);
+    assert_eq!(below(&scene.outputs()), ["silence.manifest.json", "silence.sha256"]);
 }

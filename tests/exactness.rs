@@ -159,16 +159,18 @@ fn a_service_that_stops_clips_earlier_than_known_changes_nothing() {
 }
 
 #[test]
-fn pictures_closer_to_each_other_than_most_are_exact() {
-    // Two pictures a second; every third comes 856 ms after the one before.
-    let grid =
-        Grid { fragment_ms: 1_856, sizes: FragmentSizes::BytesPerSecond(30_000), ..grid(2, Vec::new()) };
-    let range = after_midnight(1_500, 12_700);
-    for inner_timing in [InnerTiming::KeepStarts, InnerTiming::CloseGaps] {
-        let camera = Camera::on_grid("gate", grid.clone());
-        let config = EmulatorConfig { inner_timing, ..EmulatorConfig::with_cameras([camera]) };
-        expect_all_exact(config, &Job::matrix("uneven", range, |_| "gate".to_owned()));
-    }
+fn pictures_at_uneven_distances_and_a_gap_are_exact() {
+    // Two pictures a second, every third 856 ms after the one before: no rate fits, and the average one is so low
+    // that neighbours round to the same place on it.
+    let sizes = FragmentSizes::BytesPerSecond(30_000);
+    let gap = after_midnight(9_000, 9_001);
+    let camera = Camera::on_grid("gate", Grid { fragment_ms: 1_856, sizes, ..grid(2, vec![gap]) });
+    let job = |count: i64| {
+        let job = Job::new(format!("to-{count}"), "gate", after_midnight(5_000, 7_000 + 1_856 * count));
+        job.of(TimestampKind::Producer, Edges::Cover, Timeline::Wallclock)
+    };
+    let jobs: Vec<Job> = (1..6).map(job).collect();
+    expect_all_exact(EmulatorConfig::with_cameras([camera]), &jobs);
 }
 
 #[test]

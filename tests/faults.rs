@@ -42,8 +42,8 @@ fn served(log: &[RequestRecord]) -> Vec<&RequestRecord> {
     log.iter().filter(|record| record.api == Api::GetClip && record.status == Some(200)).collect()
 }
 
-/// Every fault befalls a stream of its own, all in one run.
-fn expect_overcome(faults: Vec<(&str, FaultRule)>) {
+/// Every fault befalls a stream of its own, all in one run; returns what was asked.
+fn expect_overcome(faults: Vec<(&str, FaultRule)>) -> Vec<RequestRecord> {
     let cameras: Vec<Camera> = faults.iter().map(|(name, _)| Camera::steady(*name)).collect();
     let jobs: Vec<Job> = faults.iter().map(|(name, _)| Job::new(*name, *name, minute())).collect();
     let rules = faults.into_iter().map(|(name, rule)| rule.on_stream(name)).collect();
@@ -56,6 +56,7 @@ fn expect_overcome(faults: Vec<(&str, FaultRule)>) {
         let befell = |record: &RequestRecord| record.stream == job.stream && !record.faults.is_empty();
         assert!(scene.log().iter().any(befell), "{}: nothing went wrong", job.name);
     }
+    scene.log()
 }
 
 #[test]

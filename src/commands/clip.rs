@@ -243,3 +243,62 @@ fn report(
         error: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::model::UtcMillis;
+
+    fn args(options: &str) -> ClipArgs {
+        let words = format!("kvs-export clip {options}");
+        match Cli::try_parse_from(words.split(' ')).expect("valid").command {
+            Command::Clip(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The state folder of those words at that minute after 2024-03-01T00:00:00Z.
+    fn state(options: &str, minute: i64) -> PathBuf {
+        let args = args(options);
+        let now = UtcMillis::new(1_709_251_200_000 + minute * 60_000);
+        let file = job::clip(&words(&args), Path::new("/x")).expect("accepted");
+        State::of(&file.resolve(now, &[]).expect("resolved")[0].spec, &args).folder
+    }
+
+    #[test]
+    fn the_same_words_lead_to_the_same_state_at_any_time() {
+        for options in
+            ["gate --last 5m", "gate --last 5m -o a/b.mp4", "gate --from today --to now --time-zone UTC"]
+        {
+            assert_eq!(state(options, 10), state(options, 21), "{options}");
+        }
+        assert!(state("gate --last 5m", 10).starts_with("/x/.kvs-export"));
+        assert!(state("gate --last 5m -o a/b.mp4", 10).starts_with("/x/a/.kvs-export"));
+    }
+
+    #[test]
+    fn every_word_that_decides_the_video_leads_to_another_state() {
+        let options = [
+            "gate --last 5m",
+            "yard --last 5m",
+            "gate --last 6m",
+            "gate --from -5m --to now",
+            "gate --last 5m -o x.mp4",
+            "gate --last 5m --timestamps producer",
+            "gate --last 5m --edges inside",
+            "gate --last 5m --timeline wallclock",
+            "gate --last 5m --region eu-west-1",
+            "gate --last 5m --emulator",
+        ];
+        let mut states: Vec<_> = options.into_iter().map(|options| state(options, 10)).collect();
+        states.sort();
+        states.dedup();
+        assert_eq!(states.len(), options.len(), "{states:?}");
+        // How the archive is reached does not.
+        let again = state("gate --last 5m --profile other --endpoint-url http://127.0.0.1:1 --settle 0s", 10);
+        assert_eq!(again, state("gate --last 5m", 10));
+    }
+}

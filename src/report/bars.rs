@@ -3,76 +3,17 @@
 
 use std::time::Duration;
 
-use console::{Term, truncate_str};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::truncate_str;
 
-use super::screen;
+use super::screen::{self, Size};
 use super::state::{OpenExport, Phase, RunState, percent};
 
-/// The size of a terminal that does not tell it.
-const USUAL: Size = Size { width: 80, height: 24 };
-
-/// A part of the terminal, one in so many lines, is left to what was told before; the library needs some room too
-/// to print above the block.
+/// A part of the terminal, one in so many lines, is left to what was told before.
 const KEPT_FREE: usize = 4;
 
-/// The block on the terminal.
-#[derive(Debug)]
-pub(super) struct Bars {
-    block: ProgressBar,
-    /// `None` where nobody sees it.
-    terminal: Option<Term>,
-}
-
-/// Columns and rows.
-#[derive(Debug, Clone, Copy)]
-struct Size {
-    width: usize,
-    height: usize,
-}
-
-impl Bars {
-    /// Bars on standard error.
-    pub(super) fn on_stderr() -> Self {
-        // What decides how often it is drawn is how often the display asks for it.
-        let bars = Self::on(ProgressDrawTarget::stderr_with_hz(60), Some(Term::stderr()));
-        screen::set_bars(Some(bars.block.clone()));
-        bars
-    }
-
-    /// Bars that nobody sees.
-    #[cfg(test)]
-    pub(super) fn hidden() -> Self {
-        Self::on(ProgressDrawTarget::hidden(), None)
-    }
-
-    fn on(target: ProgressDrawTarget, terminal: Option<Term>) -> Self {
-        let block = ProgressBar::with_draw_target(None, target);
-        // Of the library's templates only the one without a bar fits a block whose lines come and go.
-        let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self { block: block.with_style(style), terminal }
-    }
-
-    /// Prints a line above the block.
-    pub(super) fn print(&self, line: &str) {
-        self.block.println(line);
-    }
-
-    /// Draws the run as it stands.
-    pub(super) fn draw(&self, state: &RunState, rate: Option<u64>, now: Duration) {
-        let size = self
-            .terminal
-            .as_ref()
-            .and_then(Term::size_checked)
-            .map_or(USUAL, |(height, width)| Size { width: usize::from(width), height: usize::from(height) });
-        self.block.set_message(block(state, rate, now, size).join("\n"));
-    }
-
-    /// Takes the block away.
-    pub(super) fn clear(&self) {
-        screen::set_bars(None);
-        self.block.finish_and_clear();
-    }
+/// The run as it stands, in lines for the terminal.
+pub(super) fn lines(state: &RunState, rate: Option<u64>, now: Duration) -> Vec<String> {
+    block(state, rate, now, screen::size())
 }
 
 /// The lines of the block; none is wider than the terminal, and they leave some of its height free.
@@ -272,12 +213,9 @@ mod tests {
 
     #[test]
     fn an_open_export_has_a_line_until_it_is_finished() {
-        let (bars, mut state) = (Bars::hidden(), state(1));
-        bars.draw(&state, None, NOW);
-        assert!(bars.block.message().contains("yard-1 2026-03-02T08:00:00Z: 7 of 12 chunks"));
+        let mut state = state(1);
+        assert!(drawn(&state, 100, 30).contains("yard-1 2026-03-02T08:00:00Z: 7 of 12 chunks"));
         state.take(RunEvent::ExportFinished { export: id(1), state: ExportState::Done, error: None }, NOW);
-        bars.draw(&state, None, NOW);
-        assert!(!bars.block.message().contains("yard-1"), "{}", bars.block.message());
-        bars.clear();
+        assert!(!drawn(&state, 100, 30).contains("yard-1"));
     }
 }

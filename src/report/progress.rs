@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::bars::Bars;
+use super::bars;
 use super::events::{ProgressEvent, Totals};
 use super::meter::Meter;
+use super::screen;
 use super::state::{Level, Line, RunState};
 use super::table::Paint;
 use crate::clock::{Clock, SystemClock};
@@ -120,7 +121,7 @@ pub fn progress(options: &ProgressOptions) -> Progress {
     let interval = if form == Form::Json { TOTALS_INTERVAL } else { LINE_INTERVAL };
     Progress::start(form, options.outage, move |shared, lines| {
         if mode == ProgressMode::Bars && form == Form::Text {
-            draw_bars(&shared, &lines, &Bars::on_stderr(), paint);
+            draw_bars(&shared, &lines, paint);
         } else {
             write_lines(&shared, &lines, &mut io::stderr(), interval, paint);
         }
@@ -303,7 +304,7 @@ fn write_lines(
 }
 
 /// Draws bars, with the lines above them, until the run is over.
-fn draw_bars(shared: &Shared, lines: &Receiver<Line>, bars: &Bars, paint: Paint) {
+fn draw_bars(shared: &Shared, lines: &Receiver<Line>, paint: Paint) {
     let mut meter = Meter::default();
     let mut next = Duration::ZERO;
     loop {
@@ -312,12 +313,16 @@ fn draw_bars(shared: &Shared, lines: &Receiver<Line>, bars: &Bars, paint: Paint)
             next = now + BAR_INTERVAL;
             let rate = meter.rate(now, shared.received.load(Ordering::Relaxed));
             shared.look_for_ends();
-            shared.with_state(|state| bars.draw(state, rate, now));
+            // Drawn without the state in hand: a terminal that stands still must not hold the run up.
+            screen::draw(shared.with_state(|state| bars::lines(state, rate, now)));
         }
         match lines.recv_timeout(next.saturating_sub(now)) {
-            Ok(line) => bars.print(&painted(&line, paint)),
+            Ok(line) => {
+                // Nothing can be done when the terminal is gone.
+                drop(screen::write_above((painted(&line, paint) + "\n").as_bytes()));
+            }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return bars.clear(),
+            Err(RecvTimeoutError::Disconnected) => return screen::draw(Vec::new()),
         }
     }
 }
@@ -449,14 +454,5 @@ mod tests {
         }
         progress.finish(Outcome::Done);
         assert!(!paper.text().contains('\u{1b}'));
-    }
-
-    #[test]
-    fn bars_are_drawn_and_taken_away() {
-        let progress = Progress::start(Form::Text, None, |shared, lines| {
-            draw_bars(&shared, &lines, &Bars::hidden(), Paint(true));
-        });
-        progress.sink().event(warning(1));
-        progress.finish(Outcome::Done);
     }
 }

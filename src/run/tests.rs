@@ -42,6 +42,8 @@ struct Asking {
 /// Streams with a fragment every two seconds, of which those named `slow…` are throttled for two minutes.
 struct FakeArchive {
     begun: Instant,
+    /// How long a fragment takes on the wire.
+    per_fragment: Duration,
     asked: Arc<Mutex<Vec<Asking>>>,
 }
 
@@ -124,7 +126,7 @@ impl Archive for FakeArchive {
     ) -> Result<u64, ArchiveError> {
         let stream = query.stream.name();
         self.note("clip", stream);
-        tokio::time::sleep(LATENCY).await;
+        tokio::time::sleep(LATENCY + self.per_fragment * query.fragments).await;
         let is_throttled = stream.starts_with("slow") && self.begun.elapsed() < Duration::from_mins(2);
         let kind = if is_throttled { FailureKind::Throttled } else { FailureKind::Invalid };
         Err(refusal("GetClip", stream, kind))
@@ -143,11 +145,20 @@ impl EventSink for Told {
 
 /// What was asked during a run of these jobs, and what was told.
 async fn watch(requests_in_flight: usize, jobs: &str) -> (RunReport, Vec<Asking>, Vec<RunEvent>) {
+    watch_at(Duration::ZERO, requests_in_flight, jobs).await
+}
+
+/// The same where each fragment takes so long on the wire.
+async fn watch_at(
+    per_fragment: Duration,
+    requests_in_flight: usize,
+    jobs: &str,
+) -> (RunReport, Vec<Asking>, Vec<RunEvent>) {
     let folder = TempDir::new().expect("a folder");
     let clock = Arc::new(SetClock::at(UtcMillis::new(START + 40 * 86_400_000)));
     let (file, asked_for) = load(folder.path(), jobs, &clock);
     let asked = Arc::new(Mutex::default());
-    let archive = FakeArchive { begun: Instant::now(), asked: Arc::clone(&asked) };
+    let archive = FakeArchive { begun: Instant::now(), per_fragment, asked: Arc::clone(&asked) };
     let Assembled { archive, pace } = assemble(
         archive,
         LimitSettings { requests_in_flight, stream_budget: 1.0, bandwidth: None },
@@ -274,4 +285,29 @@ async fn a_run_that_is_larger_than_it_may_be_asks_for_no_clip() {
     let (report, asked, _) = watch(2, &jobs).await;
     assert_eq!(report.outcome.as_str(), "incomplete", "it went on to ask for clips, which are refused here");
     assert!(asked.iter().any(|asking| asking.call == "clip"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_stream_alone_keeps_its_connections_busy() {
+    let jobs: String = (0..4).map(|hour| job("a", hour)).collect();
+    let (_, asked, _) = watch_at(Duration::from_millis(20), 8, &jobs).await;
+    // 7200 fragments at 500 a second, but no faster than eight connections bring 50 each.
+    let bound = 7_200.0 / 400.0;
+    let ratio = asked.last().expect("something").at.as_secs_f64() / bound;
+    let clips = asked.iter().filter(|asking| asking.call == "clip").count() as f64;
+    let latency = (7_200.0 * 0.02 + clips * LATENCY.as_secs_f64()) / 8.0 / bound;
+    assert!(ratio <= latency + 0.1, "{ratio:.3} of the bound, {latency:.3} with latency, {clips} clips");
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_streams_keep_every_connection_busy() {
+    let jobs: String = (0..20).map(|camera| job(&format!("camera{camera}x"), 0)).collect();
+    let (_, asked, _) = watch_at(Duration::from_millis(20), 8, &jobs).await;
+    let bound = 20.0 * 1_800.0 * 0.02 / 8.0;
+    let ratio = asked.last().expect("something").at.as_secs_f64() / bound;
+    let clips = asked.iter().filter(|asking| asking.call == "clip").count() as f64;
+    // Each clip's latency is spent inside its connection.
+    let latency = 1.0 + clips * LATENCY.as_secs_f64() / 8.0 / bound;
+    assert!(ratio <= latency * 1.05, "{ratio:.3} of the bound, {latency:.3} with latency, {clips} clips");
+    assert!(ratio >= 1.0, "{ratio:.3}: the measure is wrong");
 }

@@ -729,6 +729,21 @@ fn a_split_covers_its_parent_exactly_or_changes_nothing() {
 }
 
 #[test]
+fn fetched_files_are_those_of_the_chunks_that_are_fetched_now() {
+    let (mut bench, export, ids) = Bench::with_chunks(4);
+    let files = |bench: &Bench| -> Vec<(ChunkId, u64)> {
+        bench.store.fetched_files(&export).map(|file| file.expect("read")).collect()
+    };
+    assert_eq!(files(&bench), []);
+    bench.fetch_all(&[ids[3], ids[0], ids[2]]);
+    let size = |id| bench.store.chunk(id).expect("read").file.expect("a file").0;
+    let expected = [ids[0], ids[2], ids[3]].map(|id| (id, size(id)));
+    assert_eq!(files(&bench), expected, "in the order of the output");
+    bench.store.lose_chunk(ids[2]).expect("lost");
+    assert_eq!(files(&bench), [expected[0], expected[2]]);
+}
+
+#[test]
 fn a_lost_chunk_takes_its_export_back_to_fetching() {
     let (mut bench, export, ids) = Bench::with_chunks(1);
     bench.fetch_all(&ids);

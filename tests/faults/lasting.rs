@@ -16,11 +16,17 @@ use crate::{expect_overcome, minute};
 
 #[test]
 fn endpoints_that_expire_are_asked_for_anew() {
-    expect_overcome(vec![
+    let log = expect_overcome(vec![
         ("clip-endpoint", FaultRule::nth(Api::GetClip, 2, Fault::ExpireEndpoint)),
         ("first-clip-endpoint", FaultRule::nth(Api::GetClip, 1, Fault::ExpireEndpoint)),
         ("list-endpoint", FaultRule::nth(Api::ListFragments, 1, Fault::ExpireEndpoint)),
     ]);
+    for stream in ["clip-endpoint", "first-clip-endpoint", "list-endpoint"] {
+        let of_stream = || log.iter().filter(|record| record.stream == stream);
+        let refused = of_stream().filter(|record| record.status == Some(401)).count();
+        let endpoints = of_stream().filter(|record| record.api == Api::GetDataEndpoint).count();
+        assert!(refused >= 1 && endpoints >= 3, "{stream}: {refused} refused, {endpoints} endpoints");
+    }
 }
 
 /// A file of credentials, as the SDK reads it.
