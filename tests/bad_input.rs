@@ -861,13 +861,13 @@ fn a_second_run_is_refused_and_told_who_holds_the_state() {
 fn a_status_that_cannot_be_told_is_one_document_too() {
     let place = Place::asking(archive());
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-export"));
-    command.args(["status", "jobs.toml", "--format", "json"]).current_dir(place.scene.folder());
+    command.args(["status", "--state", "state.db", "--format", "json"]).current_dir(place.scene.folder());
     let output = command.output().expect("it starts");
     assert_eq!(output.status.code(), Some(2));
     let document: Value = serde_json::from_slice(&output.stdout).expect("one document");
     assert_eq!(document["schema"], "kvs-export/status/1");
     let error = place.normalised(document["error"].as_str().expect("an error"));
-    assert_eq!(error, "there is no state file ./state.db");
+    assert_eq!(error, "there is no state file state.db");
     assert_eq!(place.files(), ["jobs.toml"]);
 }
 

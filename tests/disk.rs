@@ -100,7 +100,7 @@ fn run_with(
         let Assembled { archive, pace } = archive::assemble(
             AwsArchive::connect(&settings).await.expect("static credentials"),
             LimitSettings { requests_in_flight, stream_budget: 1.0, bandwidth: None },
-            RetrySettings { attempts: 1, outage: std::time::Duration::from_mins(30) },
+            RetrySettings { attempts: 1, outage: std::time::Duration::from_secs(1) },
         );
         run(RunRequest {
             asked: asked.into_iter().map(|it| Asked { spec: it.spec, pending: it.pending }).collect(),

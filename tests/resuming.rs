@@ -124,7 +124,7 @@ impl Place {
         let archive = AwsArchive::connect(&settings).await.expect("static credentials");
         let requests_in_flight = self.requests_in_flight;
         let limits = LimitSettings { requests_in_flight, stream_budget: 1.0, bandwidth: None };
-        let retries = RetrySettings { attempts: 1, outage: std::time::Duration::from_mins(1) };
+        let retries = RetrySettings { attempts: 1, outage: std::time::Duration::from_secs(1) };
         let (_, cancel) = tokio::sync::watch::channel(false);
         let Assembled { archive, pace } = archive::assemble(archive, limits, retries);
         run(RunRequest {

@@ -93,7 +93,7 @@ impl Stage {
     /// The names of everything that it leaves beside its masters.
     pub(crate) fn output_names(&self) -> BTreeSet<String> {
         let videos: &[&str] = match self.expected.len() {
-            0 => &["manifest.json"],
+            0 => &["manifest.json", "sha256"],
             1 => &["mp4", "manifest.json", "sha256"],
             _ => return ["-part1.mp4", "-part2.mp4", ".manifest.json", ".sha256"].map(named).into(),
         };

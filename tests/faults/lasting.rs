@@ -98,15 +98,20 @@ fn credentials_that_expire_for_good_stop_the_run_and_the_next_one_resumes() {
 }
 
 #[test]
-fn a_clock_that_is_off_stops_the_run_with_the_services_words() {
-    let config =
-        EmulatorConfig { clock_offset_ms: 600_000, ..EmulatorConfig::with_cameras([Camera::steady("gate")]) };
-    let scene = Scene::new(config);
-    let run = scene.run_jobs(&[Job::new("night", "gate", minute())]).expect_code(5);
-    assert_eq!(run.report["outcome"], "auth");
-    let said = format!("{}{}", run.report, run.stderr);
-    assert!(said.contains("Signature expired"), "{said}");
-    assert!(scene.requests(Api::GetClip).is_empty());
+fn a_clock_that_is_off_costs_a_refusal_and_no_run() {
+    let camera = Camera::steady("gate");
+    let scene = Scene::new(EmulatorConfig {
+        clock_offset_ms: 600_000,
+        ..EmulatorConfig::with_cameras([camera.clone()])
+    });
+    let job = Job::new("night", "gate", minute());
+    let run = scene.run_jobs_otherwise_than_planned(
+        std::slice::from_ref(&job),
+        "each client learns the difference from a refusal of its first request",
+    );
+    expect_exact(&run.expect_code(0), &job, &camera);
+    let refused = scene.log().iter().filter(|record| record.status == Some(403)).count();
+    assert!(refused > 0, "the signatures are ten minutes off");
 }
 
 #[test]

@@ -221,7 +221,7 @@ impl Scene {
         let min_free = if limits.contains("min_free") { "" } else { "min_free = \"0 B\"" };
         let mut text = format!(
             "version = 1\nstate = \"state.db\"\nwork = \"chunks\"\n\n[aws]\nregion = \"us-west-2\"\nendpoint_url = \
-             \"{}\"\n\n[limits]\n{limits}\n{min_free}\n[defaults]\noutput = \"out/{{job}}.mp4\"\n",
+             \"{}\"\n[limits]\n{min_free}\n{limits}\n\n[defaults]\noutput = \"out/{{job}}.mp4\"\n",
             self.emulator.endpoint()
         );
         for job in jobs {

@@ -216,12 +216,12 @@ impl Health {
                 // Whoever comes later may try once more.
                 pause.given_up = Some(now);
                 pause.probing = false;
-                pause.next_probe = now + PROBE_INTERVAL;
+                pause.next_probe = now + PROBE_INTERVAL.min(self.outage);
                 return Verdict::GivenUp;
             }
             if was_probe {
                 pause.probing = false;
-                pause.next_probe = now + PROBE_INTERVAL;
+                pause.next_probe = next_probe(pause.since, self.outage, now);
                 self.news = Some(News::Paused(reason));
             }
             return if was_probe && reason == PauseReason::Away { Verdict::Doubt } else { Verdict::Free };
@@ -287,10 +287,15 @@ impl Health {
             spent.on_trial = 0;
         }
         let since = self.streak.map_or(now, |streak| streak.since);
-        let next_probe = now + PROBE_INTERVAL;
+        let next_probe = next_probe(since, self.outage, now);
         self.pause = Some(Pause { reason, since, next_probe, probing: false, given_up: None });
         self.news = Some(News::Paused(reason));
     }
+}
+
+/// When to try a stream again that is paused since `since`: the last time when its outage is over.
+fn next_probe(since: Instant, outage: Duration, now: Instant) -> Instant {
+    now + PROBE_INTERVAL.min((since + outage).saturating_duration_since(now))
 }
 
 #[cfg(test)]
