@@ -60,12 +60,13 @@ impl<T> MergeOrder<T> {
     /// Takes the next chunk and gives back those whose place is now certain.
     pub fn push(&mut self, span: ChunkSpan, payload: T) -> Vec<T> {
         let label = self.sessions.assign(&span.span());
-        let touches = self
-            .cluster
-            .iter()
-            .any(|(other, earlier, _)| *other != label && overlap(&earlier.span(), &span.span()));
-        // A chunk of the cluster's own session that overlaps nothing ends the cluster only when no other
-        // session reaches past its start.
+        let goes_on = self.cluster.iter().any(|(of, ..)| *of == label);
+        // A chunk that goes on with a session of the cluster ends the cluster only when no other session reaches past
+        // its start: with their starts close together, each overlaps the next of the other by less than the slack.
+        let touches = self.cluster.iter().any(|(other, earlier, _)| {
+            *other != label
+                && (overlap(&earlier.span(), &span.span()) || (goes_on && earlier.end > span.start))
+        });
         let ready = if touches { Vec::new() } else { self.finish() };
         self.cluster.push((label, span, payload));
         ready
@@ -123,6 +124,19 @@ mod tests {
             (12, 2_700, 4_700),
             (3, 4_000, 6_000),
             (13, 9_000, 11_000),
+        ];
+        assert_eq!(order(&interleaved), [1, 2, 3, 11, 12, 13]);
+    }
+
+    #[test]
+    fn sessions_whose_starts_are_close_together_follow_each_other_too() {
+        let interleaved = [
+            (1, 0, 1_750),
+            (11, 240, 1_990),
+            (2, 1_750, 3_460),
+            (12, 1_990, 3_660),
+            (3, 3_460, 5_090),
+            (13, 3_660, 5_550),
         ];
         assert_eq!(order(&interleaved), [1, 2, 3, 11, 12, 13]);
     }

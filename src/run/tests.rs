@@ -296,7 +296,8 @@ async fn one_stream_alone_keeps_its_connections_busy() {
     let ratio = asked.last().expect("something").at.as_secs_f64() / bound;
     let clips = asked.iter().filter(|asking| asking.call == "clip").count() as f64;
     let latency = (7_200.0 * 0.02 + clips * LATENCY.as_secs_f64()) / 8.0 / bound;
-    assert!(ratio <= latency + 0.1, "{ratio:.3} of the bound, {latency:.3} with latency, {clips} clips");
+    // The small clips at each hour's end leave points unused, which the large ones after them then wait for.
+    assert!(ratio <= latency + 0.15, "{ratio:.3} of the bound, {latency:.3} with latency, {clips} clips");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,10 @@ const LONGEST_RUN: Duration = Duration::from_mins(4);
 
 /// Exit codes of a run that something went wrong in: done, incomplete, auth, interrupted.
 const ROUGH_CODES: [i32; 4] = [0, 3, 5, 130];
+
+/// Another access key each time.
+const NEW_CREDENTIALS: &str = "[default]\ncredential_process = printf \
+    '{\"Version\":1,\"AccessKeyId\":\"AKIA%s\",\"SecretAccessKey\":\"dummy\"}' $$\n";
 
 /// What is needed to look into a scenario that went wrong.
 #[derive(Debug)]
@@ -105,10 +109,10 @@ impl Stage {
         self.write_job_file(scenario);
         let mut unfinished = String::new();
         for _ in 0..CALM_RUNS {
-            let run = self.calm(tally)?;
+            let run = self.calm(scenario, tally)?;
             if judge::is_final(&run) {
                 judge::judge(&self.scene, scenario, &run, tally)?;
-                return self.nothing_left(&run, tally);
+                return self.nothing_left(scenario, &run, tally);
             }
             unfinished = run.stderr;
         }
@@ -132,11 +136,26 @@ impl Stage {
         }
         self.scene.restart_emulator(config);
         self.write_job_file(scenario);
-        let ended = self.run(&target, after)?;
+        if run.planned {
+            let plan = Run::of(&mut self.command(scenario, "plan"));
+            if !plan.code.is_some_and(|code| ROUGH_CODES.contains(&code)) {
+                return Err(format!("exit code {:?} of a plan: {}", plan.code, plan.stderr));
+            }
+        }
+        let mut command = self.command(scenario, "run");
+        if let Ending::Step { point, nth } = run.ending {
+            command.env("KVS_EXPORT_CRASH_AT", format!("{}:{nth}", point.name()));
+        }
+        let ended = self.run(&mut command, &target, after)?;
         tally.runs += 1;
         count_answers(&self.scene.log(), tally);
         match ended.code {
-            None | Some(130) => tally.kills += 1,
+            None | Some(130) => {
+                tally.kills += 1;
+                if let Ending::Step { point, .. } = run.ending {
+                    *tally.steps.entry(point.name()).or_default() += 1;
+                }
+            }
             Some(code) if ROUGH_CODES.contains(&code) => {}
             Some(code) => {
                 return Err(format!("exit code {code} of run {}: {}", self.runs, read(&ended.stderr)));
@@ -147,14 +166,15 @@ impl Stage {
                 .map_err(|error| format!("run {} wrote no document: {error}", self.runs))?;
         }
         for _ in 0..run.damages {
-            tally.damages += u64::from(damage(&mut self.damage, &self.scene.work()));
+            tally.damages += u64::from(damage(&mut self.damage, &self.scene));
         }
         Ok(())
     }
 
-    fn calm(&mut self, tally: &mut Tally) -> Result<Run, String> {
+    fn calm(&mut self, scenario: &Scenario, tally: &mut Tally) -> Result<Run, String> {
         let before = self.scene.log().len();
-        let ended = self.run(&Target::default(), None)?;
+        let mut command = self.command(scenario, "run");
+        let ended = self.run(&mut command, &Target::default(), None)?;
         tally.runs += 1;
         count_answers(&self.scene.log()[before..], tally);
         let report = serde_json::from_slice(&ended.stdout)
@@ -166,10 +186,14 @@ impl Stage {
         }
     }
 
-    /// A further run has nothing to do: it asks for no media, and no file changes.
-    fn nothing_left(&mut self, done: &Run, tally: &mut Tally) -> Result<(), String> {
+    /// A further run has nothing to do: it asks for no media, and no file changes; and `verify` finds no fault.
+    fn nothing_left(&mut self, scenario: &Scenario, done: &Run, tally: &mut Tally) -> Result<(), String> {
+        let verified = Run::of(self.scene.program().args(["--format", "json", "verify", "out"]));
+        if verified.code != Some(0) {
+            return Err(format!("exit code {:?} of verify: {}", verified.code, verified.report));
+        }
         let (before, contents) = (self.scene.log().len(), judge::contents(&self.scene.outputs()));
-        let again = self.calm(tally)?;
+        let again = self.calm(scenario, tally)?;
         if again.code != Some(0) {
             return Err(format!("exit code {:?} where all was done before: {}", again.code, again.stderr));
         }
@@ -197,14 +221,32 @@ impl Stage {
         std::fs::write(self.scene.job_file(), text).expect("the job file is written");
     }
 
+    /// `kvs-export run` or `plan`, with credentials that are renewed each time they are asked for, or with fixed ones.
+    fn command(&self, scenario: &Scenario, subcommand: &str) -> Command {
+        let mut command = self.scene.command_of(subcommand);
+        if scenario.renews_credentials {
+            let config = self.scene.folder().join("config");
+            std::fs::write(&config, NEW_CREDENTIALS).expect("the configuration is written");
+            command
+                .env_remove("AWS_ACCESS_KEY_ID")
+                .env_remove("AWS_SECRET_ACCESS_KEY")
+                .env("AWS_CONFIG_FILE", config);
+        }
+        command
+    }
+
     /// Runs the program, `target` being set to its process while it runs.
-    fn run(&mut self, target: &Target, after: Option<(Duration, Signal)>) -> Result<Ended, String> {
+    fn run(
+        &mut self,
+        command: &mut Command,
+        target: &Target,
+        after: Option<(Duration, Signal)>,
+    ) -> Result<Ended, String> {
         self.runs += 1;
         let file = |kind: &str| self.scene.folder().join(format!("run-{}.{kind}", self.runs));
         let (stdout, stderr) = (file("json"), file("stderr"));
         let create = |path: &Path| Stdio::from(File::create(path).expect("a file for what it says"));
         let mut slot = target.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut command = self.scene.command();
         let mut child = command.stdin(Stdio::null()).stdout(create(&stdout)).stderr(create(&stderr)).spawn();
         let child = child.as_mut().map_err(|error| format!("the program does not start: {error}"))?;
         *slot = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -255,26 +297,35 @@ fn count_answers(log: &[RequestRecord], tally: &mut Tally) {
     }
 }
 
-/// Deletes, cuts or alters one of the files below a folder; says whether there was one.
-fn damage(rng: &mut Rng, folder: &Path) -> bool {
-    let mut files: Vec<PathBuf> = judge::below(folder).into_iter().filter(|path| path.is_file()).collect();
+/// Deletes, cuts or alters a chunk, or a file that has no final name yet; says whether there was one.
+fn damage(rng: &mut Rng, scene: &Scene) -> bool {
+    // Videos and sidecars in a fresh folder; masters deeper in it are links to chunks.
+    let is_fresh = |path: &PathBuf| {
+        let folder = path.parent().and_then(Path::file_name);
+        folder.is_some_and(|name| name.to_string_lossy().starts_with(".kvs-export-"))
+    };
+    let unfinished = judge::below(&scene.outputs()).into_iter().filter(is_fresh);
+    let files = judge::below(&scene.work()).into_iter().chain(unfinished);
+    let mut files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
     files.sort();
     let Some(path) = rng.choice(&files) else {
         return false;
     };
-    let mut bytes = std::fs::read(path).expect("a chunk can be read");
+    let mut bytes = std::fs::read(path).expect("a file can be read");
+    // Another file under the name: a master that stands already may be a link to this one.
+    std::fs::remove_file(path).expect("a file is deleted");
     match rng.u8(0..5) {
-        0 => std::fs::remove_file(path).expect("a chunk is deleted"),
+        0 => {}
         1 => {
             bytes.truncate(rng.usize(0..=bytes.len()));
-            std::fs::write(path, bytes).expect("a chunk is cut");
+            std::fs::write(path, bytes).expect("a file is cut");
         }
         // One bit, or a stretch that frames and their marks stand in.
         kind => {
             let at = rng.usize(0..=bytes.len());
             let length = if kind == 2 { 1 } else { 30_000 };
             bytes.iter_mut().skip(at).take(length).for_each(|byte| *byte ^= 1 << rng.u8(0..8));
-            std::fs::write(path, bytes).expect("a chunk is altered");
+            std::fs::write(path, bytes).expect("a file is altered");
         }
     }
     true

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use fastrand::Rng;
+use kvs_export::crash_point::Point;
 use kvs_export::emulator::{
     Api, Camera, ClipLimits, EmulatorConfig, Fault, FaultRule, InnerTiming, MoviePosition, PointBudgets,
+    SecondClient,
 };
 use kvs_export::model::{TimeRange, Timeline, TimestampKind, UtcMillis};
 use rustix::process::Signal;
@@ -27,11 +29,17 @@ pub(crate) struct Export {
 /// A run that something may go wrong in.
 #[derive(Debug, Clone)]
 pub(crate) struct RoughRun {
+    /// Whether `plan` is asked before it, under the same faults; the run may use its listings.
+    pub(crate) planned: bool,
     /// What befalls its requests.
     pub(crate) faults: Vec<FaultRule>,
+    /// Who else spends the streams' points.
+    pub(crate) second_clients: Vec<SecondClient>,
+    /// How far the service's clock is ahead.
+    pub(crate) clock_offset_ms: i64,
     /// How it ends.
     pub(crate) ending: Ending,
-    /// How many chunk files are damaged after it.
+    /// How many files of chunks and of unfinished merges are damaged after it.
     pub(crate) damages: u32,
     /// Milliseconds before each answer.
     pub(crate) latency: Duration,
@@ -48,6 +56,13 @@ pub(crate) enum Ending {
         signal: Signal,
         /// When it comes.
         at: At,
+    },
+    /// By its own hand after a step of `design/lifecycle.md`, if it comes so far.
+    Step {
+        /// Which one.
+        point: Point,
+        /// At which time of coming there, from 1.
+        nth: u32,
     },
 }
 
@@ -73,6 +88,8 @@ pub(crate) struct Scenario {
     jobs: String,
     /// The emulator in a calm run; fragments that are always refused among its faults.
     calm: EmulatorConfig,
+    /// Whether credentials that were refused are followed by others.
+    pub(crate) renews_credentials: bool,
     /// The runs before the calm ones.
     pub(crate) rough: Vec<RoughRun>,
     /// Decides which files are damaged, and how.
@@ -93,10 +110,15 @@ impl Scenario {
         let calm = emulator(&mut rng, &cameras, &exports);
         let media: u64 = calm_bytes(&cameras, &exports);
         let streams: Vec<String> = cameras.iter().map(|camera| camera.name.clone()).collect();
-        let rough = (0..rng.usize(0..5)).map(|_| rough_run(&mut rng, &streams, media)).collect();
+        let mut rough: Vec<RoughRun> = Vec::new();
+        for _ in 0..rng.usize(0..6) {
+            let before = rough.last().map(|run| run.ending);
+            rough.push(rough_run(&mut rng, before, &streams, media));
+        }
+        let renews_credentials = rng.bool();
         let damage = rng.fork();
         let jobs = format!("[limits]\n{limits}\n[defaults]\noutput = \"{OUTPUT}\"\n{jobs}");
-        Self { seed, cameras, exports, jobs, calm, rough, damage }
+        Self { seed, cameras, exports, jobs, calm, renews_credentials, rough, damage }
     }
 
     /// The job file for an emulator at that address.
@@ -117,7 +139,8 @@ impl Scenario {
     pub(crate) fn rough(&self, run: &RoughRun) -> EmulatorConfig {
         let mut config = self.calm.clone();
         config.faults.extend(run.faults.iter().cloned());
-        EmulatorConfig { latency: run.latency, ..config }
+        config.second_clients.clone_from(&run.second_clients);
+        EmulatorConfig { latency: run.latency, clock_offset_ms: run.clock_offset_ms, ..config }
     }
 
     /// The numbers of the fragments of a stream that the service may refuse in some run.
@@ -242,19 +265,39 @@ fn calm_bytes(cameras: &[Camera], exports: &[Export]) -> u64 {
     exports.iter().flat_map(of).map(|fragment| fragment.size_bytes).sum()
 }
 
-fn rough_run(rng: &mut Rng, streams: &[String], media: u64) -> RoughRun {
+fn rough_run(rng: &mut Rng, before: Option<Ending>, streams: &[String], media: u64) -> RoughRun {
+    RoughRun {
+        planned: rng.u8(0..6) == 0,
+        faults: faults::some(rng, streams),
+        second_clients: faults::second_clients(rng, streams),
+        clock_offset_ms: faults::clock_offset_ms(rng),
+        ending: ending(rng, before, media),
+        damages: if rng.u8(0..3) == 0 { rng.u32(1..4) } else { 0 },
+        latency: Duration::from_millis(*rng.choice(&[0, 0, 0, 5, 30]).expect("some")),
+    }
+}
+
+fn ending(rng: &mut Rng, before: Option<Ending>, media: u64) -> Ending {
     let signal = *rng
         .choice(&[Signal::KILL, Signal::KILL, Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP])
         .expect("some");
-    let ending = match rng.u8(0..5) {
+    // Only a run that was killed leaves something to recover, and that may be killed in its turn.
+    let recovers = matches!(before, Some(Ending::Step { .. } | Ending::Signal { signal: Signal::KILL, .. }));
+    let is_recovery = |point: &Point| point.name().starts_with('R');
+    match rng.u8(0..8) {
+        kind if recovers && kind < 4 => step(rng, is_recovery),
         0 | 1 => Ending::Itself,
         2 | 3 => Ending::Signal { signal, at: At::Bytes(rng.u64(0..media.max(1))) },
-        _ => Ending::Signal { signal, at: At::After(Duration::from_millis(rng.u64(20..2_500))) },
-    };
-    RoughRun {
-        faults: faults::some(rng, streams),
-        ending,
-        damages: if rng.u8(0..3) == 0 { rng.u32(1..4) } else { 0 },
-        latency: Duration::from_millis(*rng.choice(&[0, 0, 0, 5, 30]).expect("some")),
+        4 => Ending::Signal { signal, at: At::After(Duration::from_millis(rng.u64(20..2_500))) },
+        _ => step(rng, |point| !is_recovery(point)),
+    }
+}
+
+/// The end of a run after one of these steps, mostly at the first time that it is taken.
+fn step(rng: &mut Rng, which: impl Fn(&Point) -> bool) -> Ending {
+    let points: Vec<Point> = Point::ALL.iter().copied().filter(which).collect();
+    Ending::Step {
+        point: points[rng.usize(0..points.len())],
+        nth: *rng.choice(&[1, 1, 1, 2, 5]).expect("some"),
     }
 }

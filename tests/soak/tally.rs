@@ -1,6 +1,9 @@
 //! What was played, in one line.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use kvs_export::crash_point::Point;
 
 /// Sums over scenarios.
 #[derive(Debug, Default, Clone)]
@@ -17,6 +20,8 @@ pub(crate) struct Tally {
     pub(crate) faults: u64,
     /// Runs that a signal ended.
     pub(crate) kills: u64,
+    /// Of these, how many ended after which step of `design/lifecycle.md`.
+    pub(crate) steps: BTreeMap<&'static str, u64>,
     /// Chunk files that were deleted, cut or altered between runs.
     pub(crate) damages: u64,
     /// Requests that a stream's quota refused.
@@ -32,7 +37,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// Adds another's sums.
     pub(crate) fn add(&mut self, other: &Self) {
-        let Self { scenarios, runs, exports, fragments, faults, kills, .. } = other;
+        let Self { scenarios, runs, exports, fragments, faults, kills, steps, .. } = other;
         let Self { damages, refusals, missing, lost, doubled, .. } = other;
         self.scenarios += scenarios;
         self.runs += runs;
@@ -40,6 +45,9 @@ impl Tally {
         self.fragments += fragments;
         self.faults += faults;
         self.kills += kills;
+        for (step, count) in steps {
+            *self.steps.entry(step).or_default() += count;
+        }
         self.damages += damages;
         self.refusals += refusals;
         self.missing += missing;
@@ -52,7 +60,8 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} scenarios, {} runs, {} exports, {} fragments, {} faults, {} kills, {} damaged chunks, {} refusals, \
+            "{} scenarios, {} runs, {} exports, {} fragments, {} faults, {} kills ({} after {} of \
+             {} steps), {} damaged chunks, {} refusals, \
              {} named as missing, {} lost, {} doubled",
             self.scenarios,
             self.runs,
@@ -60,6 +69,9 @@ impl fmt::Display for Tally {
             self.fragments,
             self.faults,
             self.kills,
+            self.steps.values().sum::<u64>(),
+            self.steps.len(),
+            Point::ALL.len(),
             self.damages,
             self.refusals,
             self.missing,
