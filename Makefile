@@ -41,7 +41,7 @@ soak: setup
 	cargo test --locked $(CRASH_POINTS) --test soak -- --nocapture
 
 bench: setup
-	cargo bench --locked
+	cargo bench --locked --bench export --bench scale
 
 bench-scale: setup
 	cargo bench --locked --bench scale -- $(CHUNKS)

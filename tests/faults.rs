@@ -24,9 +24,13 @@ use sha2::{Digest, Sha256};
 use support::scene::{Job, Scene};
 use support::{after_midnight, expect_exact, expect_fragments, oracle, truth};
 
-/// A minute of 30 fragments, in chunks of eight.
 fn minute() -> TimeRange {
     after_midnight(5_500, 65_500)
+}
+
+/// A camera whose fragments are so short that a minute of them makes three chunks of fifty.
+fn camera_of_short_fragments(name: &str) -> Camera {
+    Camera::steady(name).grid(|grid| grid.fragment_ms = 400)
 }
 
 fn always(fault: Fault) -> FaultRule {
@@ -44,7 +48,7 @@ fn served(log: &[RequestRecord]) -> Vec<&RequestRecord> {
 
 /// Every fault befalls a stream of its own, all in one run; returns what was asked.
 fn expect_overcome(faults: Vec<(&str, FaultRule)>) -> Vec<RequestRecord> {
-    let cameras: Vec<Camera> = faults.iter().map(|(name, _)| Camera::steady(*name)).collect();
+    let cameras: Vec<Camera> = faults.iter().map(|(name, _)| camera_of_short_fragments(name)).collect();
     let jobs: Vec<Job> = faults.iter().map(|(name, _)| Job::new(*name, *name, minute())).collect();
     let rules = faults.into_iter().map(|(name, rule)| rule.on_stream(name)).collect();
     let scene = Scene::new(EmulatorConfig { faults: rules, ..EmulatorConfig::with_cameras(cameras.clone()) });
@@ -123,7 +127,7 @@ fn listings_that_come_wrong_are_asked_for_again() {
 
 #[test]
 fn a_chunk_that_is_never_found_fails_the_export_and_is_neither_gap_nor_empty() {
-    let camera = Camera::steady("gate");
+    let camera = camera_of_short_fragments("gate");
     let rule = FaultRule { when: When::After(2), ..always(Fault::NoFragments) };
     let config = EmulatorConfig::with_cameras([camera.clone()]);
     let mut scene = Scene::new(EmulatorConfig { faults: vec![rule], ..config.clone() });
@@ -302,11 +306,11 @@ fn alter(clip: &Path) {
 
 #[test]
 fn chunks_that_were_altered_or_deleted_between_runs_are_fetched_again() {
-    let camera = Camera::steady("gate");
+    let camera = camera_of_short_fragments("gate");
     let config = EmulatorConfig::with_cameras([camera.clone()]);
     let faults = vec![FaultRule::nth(Api::GetClip, 3, Fault::NoFragments)];
     let scene = Scene::new(EmulatorConfig { faults, ..config });
-    let job = Job::new("night", "gate", minute());
+    let job = Job::new("night", "gate", after_midnight(5_500, 125_500));
     scene.write_jobs("attempts = 1", std::slice::from_ref(&job));
     scene.run().expect_code(3);
     let folder =

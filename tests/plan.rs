@@ -155,7 +155,8 @@ fn a_plan_works_beside_a_run_and_says_that_nothing_is_kept() {
 
 #[test]
 fn an_interrupted_export_is_planned_as_what_is_left_of_it() {
-    let camera = Camera::steady("gate");
+    // So short that two minutes of them make several chunks.
+    let camera = Camera::steady("gate").grid(|grid| grid.fragment_ms = 400);
     let rule = FaultRule::nth(Api::GetClip, 3, Fault::NoFragments);
     let mut scene =
         Scene::new(EmulatorConfig { faults: vec![rule], ..EmulatorConfig::with_cameras([camera.clone()]) });

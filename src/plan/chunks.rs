@@ -18,13 +18,17 @@ const INSEPARABLE_MS: i64 = 4;
 /// How far a request's bound may lie from the fragment it is to select, in milliseconds.
 const MAX_BOUND_MS: i64 = 500;
 
-/// No chunk of an export's last window is more than this part of what is left: chunks get smaller towards the end,
-/// so that all connections end together instead of waiting for one long last clip, and a short export keeps several
-/// of them busy. The windows before are cut by the service's limits alone.
-const CHUNKS_OF_REST: usize = 8;
+/// Into how many clips an export of one window is cut where fewer could hold it: as many as requests are in flight by
+/// default, so that a short export alone does not leave most of them idle.
+///
+/// All else is cut by the service's limits alone. The service takes some 300 ms before the first byte of every clip,
+/// and a full clip takes about 4 s: each clip more than needed costs a run of many exports 300 ms of one connection,
+/// while the last full clip of a long export keeps the others waiting for seconds, once.
+const CLIPS_OF_SHORT_EXPORT: usize = 8;
 
-/// The fewest fragments worth a request of their own for that reason.
-const LEAST_CLIP_FRAGMENTS: usize = 8;
+/// The fewest fragments worth a request of their own for that reason: at 2 s and 2 Mbit/s about a second's transfer,
+/// so that a run of nothing but short exports takes a fifth longer by it at most.
+const LEAST_CLIP_FRAGMENTS: usize = 50;
 
 /// The rule by which a fragment with the producer timestamp of an older one is dropped.
 pub const DROP_EQUAL_PRODUCER_TIMESTAMP: &str = "equal-producer-timestamp-oldest-ingested-kept";
@@ -113,8 +117,10 @@ pub fn plan_window(query: &WindowQuery, mut listed: Vec<Fragment>) -> PlannedWin
         }
         owned.push(kept);
     }
-    let is_last = query.window.end() == query.range.end();
-    planned.chunks = cut(&context, &owned, is_last);
+    // The first window of a covering export begins before its range.
+    let is_whole_export =
+        query.window.start() <= query.range.start() && query.window.end() == query.range.end();
+    planned.chunks = cut(&context, &owned, is_whole_export);
     planned.fragments = owned.into_iter().flatten().map(|index| listed[index].clone()).collect();
     planned
 }
@@ -288,14 +294,24 @@ fn units(query: &WindowQuery, context: &Context<'_>) -> Vec<Vec<usize>> {
     units
 }
 
+/// The most fragments of a clip where these are an export's only ones.
+fn most_of_short_export(fragments: usize, bytes: u64) -> usize {
+    let by_bytes = usize::try_from(bytes.div_ceil(MAX_CLIP_BYTES)).unwrap_or(usize::MAX);
+    let needed = fragments.div_ceil(MAX_CLIP_FRAGMENTS).max(by_bytes);
+    let worthwhile = fragments / LEAST_CLIP_FRAGMENTS;
+    let clips = needed.max(worthwhile.min(CLIPS_OF_SHORT_EXPORT));
+    fragments.div_ceil(clips.max(1)).max(1)
+}
+
 /// Cuts the owned units (indices into the listing) into chunks.
-fn cut(context: &Context<'_>, owned: &[Vec<usize>], is_last: bool) -> Vec<PlannedChunk> {
-    let total: usize = owned.iter().map(Vec::len).sum();
-    let most_of = |rest: usize| {
-        let part = if is_last { rest.div_ceil(CHUNKS_OF_REST) } else { rest };
-        part.clamp(LEAST_CLIP_FRAGMENTS, MAX_CLIP_FRAGMENTS)
+fn cut(context: &Context<'_>, owned: &[Vec<usize>], is_whole_export: bool) -> Vec<PlannedChunk> {
+    let most = if is_whole_export {
+        let fragments = owned.iter().flatten();
+        let bytes = fragments.clone().map(|index| context.listed[*index].size_bytes).sum();
+        most_of_short_export(fragments.count(), bytes)
+    } else {
+        MAX_CLIP_FRAGMENTS
     };
-    let mut most = most_of(total);
     let mut chunks: Vec<PlannedChunk> = Vec::new();
     let mut first = 0;
     let mut previous: Option<usize> = None;
@@ -315,7 +331,6 @@ fn cut(context: &Context<'_>, owned: &[Vec<usize>], is_last: bool) -> Vec<Planne
                 chunk.bounds.end = bounds.end;
             }
             _ => {
-                most = most_of(total - first);
                 chunks.push(PlannedChunk { first, count: unit.len(), bounds, bytes });
             }
         }

@@ -402,37 +402,45 @@ fn planning_again_gives_the_same_whatever_the_order_of_the_listing() {
     }
 }
 
-#[test]
-fn a_full_hour_is_cut_at_the_services_limits_and_the_last_one_ever_smaller() {
-    let steady = |count: usize| Case {
-        archive: (0..count)
-            .map(|index| {
-                let start = at(470_000 * HOUR + i64::try_from(index).expect("small") * 2_000);
-                Fragment {
-                    number: number(index),
-                    producer: start,
-                    server: start,
-                    length_ms: 2_000,
-                    size_bytes: 9,
-                }
-            })
-            .collect(),
-        range: TimeRange::new(
-            at(470_000 * HOUR),
-            at(470_000 * HOUR + i64::try_from(count).expect("small") * 2_000),
-        )
-        .expect("not empty"),
+/// Sizes of the chunks of a window, of a steady camera's export of so many fragments of 2 s.
+fn sizes(count: usize, size_bytes: u64, window: usize) -> Vec<usize> {
+    let start = |index: usize| at(470_000 * HOUR + i64::try_from(index).expect("small") * 2_000);
+    let fragment = |index| Fragment {
+        number: number(index),
+        producer: start(index),
+        server: start(index),
+        length_ms: 2_000,
+        size_bytes,
+    };
+    let case = Case {
+        archive: (0..count).map(fragment).collect(),
+        range: TimeRange::new(start(0), start(count)).expect("not empty"),
         timestamps: TimestampKind::Producer,
-        edges: Edges::Inside,
+        edges: Edges::Cover,
         gap_tolerance: GapTolerance::Auto,
     };
-    let sizes = |count, window: usize| -> Vec<usize> {
-        plan(&steady(count), 7)[window].chunks.iter().map(|chunk| chunk.count).collect()
-    };
-    assert_eq!(sizes(3_600, 0), [200; 9]);
-    let last = sizes(3_600, 1);
-    assert!(last.is_sorted_by(|a, b| a >= b), "{last:?}");
-    assert_eq!((last[0], last[last.len() - 2], last.iter().sum::<usize>()), (200, 8, 1_800));
-    assert_eq!(sizes(45, 0), [8, 8, 8, 8, 8, 5]);
-    assert_eq!(sizes(3, 0), [3]);
+    plan(&case, 7)[window].chunks.iter().map(|chunk| chunk.count).collect()
+}
+
+#[test]
+fn a_long_export_is_cut_by_the_services_limits_alone() {
+    for window in [0, 1] {
+        assert_eq!(sizes(3_600, 9, window), [200; 9], "window {window}");
+    }
+    // 85 MB.
+    assert_eq!(sizes(3_600, 850_000, 1), [[100; 18]].concat());
+    assert_eq!(sizes(1_810, 9, 1), [10], "the second window of an export is not a short export");
+    assert_eq!(sizes(1_900, 9, 1), [100]);
+}
+
+#[test]
+fn an_export_of_one_window_is_cut_into_equal_clips_for_several_connections() {
+    assert_eq!(sizes(1_800, 9, 0), [200; 9], "more than eight full clips");
+    assert_eq!(sizes(1_600, 9, 0), [200; 8]);
+    assert_eq!(sizes(900, 9, 0), [113, 113, 113, 113, 113, 113, 113, 109]);
+    assert_eq!(sizes(300, 9, 0), [50; 6], "no clip is smaller than it is worth");
+    assert_eq!(sizes(149, 9, 0), [75, 74]);
+    assert_eq!(sizes(99, 9, 0), [99]);
+    assert_eq!(sizes(3, 9, 0), [3]);
+    assert_eq!(sizes(40, 10_000_000, 0), [8; 5], "as many as the bytes need");
 }

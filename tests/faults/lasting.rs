@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::scene::{Job, Run, Scene};
 use crate::support::{after_midnight, expect_exact};
-use crate::{expect_overcome, minute};
+use crate::{camera_of_short_fragments, expect_overcome, minute};
 
 #[test]
 fn endpoints_that_expire_are_asked_for_anew() {
@@ -59,7 +59,7 @@ impl Expiring {
         write_credentials(&credentials, "AKIDFIRST");
         let file = credentials.clone();
         let renewal = ByteTrigger { at: 1, action: Arc::new(move || write_credentials(&file, "AKIDSECOND")) };
-        let camera = Camera::steady("gate");
+        let camera = camera_of_short_fragments("gate");
         let scene = Scene::new(EmulatorConfig {
             faults: vec![FaultRule::nth(Api::GetClip, 3, Fault::ExpireCredentials)],
             on_bytes: renewed.then_some(renewal),
