@@ -24,7 +24,7 @@ demo: build
 	@scripts/demo.sh "$(TARGET_DIR)/release/kvs-export"
 
 test: setup
-	cargo test --locked $(CRASH_POINTS)
+	cargo test --locked --no-fail-fast $(CRASH_POINTS)
 
 lint:
 	@scripts/setup.sh lint

@@ -728,7 +728,7 @@ fn assert_full_disk(from: &str, to: &str, size: &str) {
 #[test]
 fn a_disk_that_is_full_of_chunks_ends_the_run_resumably() {
     // There are bytes enough, so that the export is begun, but no more than a few files can be made.
-    assert_full_disk("\"chunks\"", "\"small/chunks\"", "size=64m,nr_inodes=6");
+    assert_full_disk("\"chunks\"", "\"small/chunks\"", "size=64m,nr_inodes=5");
 }
 
 #[test]

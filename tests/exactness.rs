@@ -136,7 +136,8 @@ fn an_hour_of_more_fragments_than_ten_clips_hold_is_exact() {
 fn fragments_of_which_eight_exceed_a_clip_are_exact() {
     let grid = Grid { sizes: FragmentSizes::BytesPerSecond(6_300_000), ..grid(2, Vec::new()) };
     let camera = Camera::on_grid("gate", grid);
-    let range = after_midnight(1_500, 18_500);
+    // Twelve fragments: two clips of six, or more.
+    let range = after_midnight(1_500, 24_500);
     let fragments = camera.fragments(range, TimestampKind::Server);
     assert!(fragments[..8].iter().map(|fragment| fragment.size_bytes).sum::<u64>() > 100_000_000);
     let jobs = Job::matrix("large", range, |_| "gate".to_owned());

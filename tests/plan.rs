@@ -190,7 +190,7 @@ fn an_interrupted_export_is_planned_as_what_is_left_of_it() {
 
 #[test]
 fn an_export_that_left_the_job_file_unfinished_comes_last_as_superseded() {
-    let rule = FaultRule::nth(Api::GetClip, 2, Fault::NoFragments);
+    let rule = FaultRule::nth(Api::GetClip, 1, Fault::NoFragments);
     let cameras = ["gate", "yard"].map(Camera::steady);
     let mut scene =
         Scene::new(EmulatorConfig { faults: vec![rule], ..EmulatorConfig::with_cameras(cameras.clone()) });

@@ -116,10 +116,10 @@ fn a_clock_that_is_off_costs_a_refusal_and_no_run() {
 
 #[test]
 fn a_second_client_on_the_stream_slows_the_run_and_costs_it_nothing() {
-    let camera = Camera::steady("gate");
+    let camera = camera_of_short_fragments("gate");
     let scene = Scene::new(EmulatorConfig {
-        points: Some(PointBudgets { media: 50, ..PointBudgets::default() }),
-        second_clients: vec![SecondClient { stream: Some("gate".to_owned()), media: 25, metadata: 1_000 }],
+        points: Some(PointBudgets { media: 100, ..PointBudgets::default() }),
+        second_clients: vec![SecondClient { stream: Some("gate".to_owned()), media: 50, metadata: 1_000 }],
         ..EmulatorConfig::with_cameras([camera.clone()])
     });
     let job = Job::new("night", "gate", after_midnight(5_500, 125_500));

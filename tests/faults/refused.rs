@@ -16,7 +16,7 @@ use crate::support::{MIDNIGHT, after_midnight, expect_exact, expect_fragments, t
 /// As many as one request can have.
 const CLIP_FRAGMENTS: usize = 200;
 
-/// One full chunk, and after the hour a little more, so that the chunk is not of the last window.
+/// One full chunk, and after the hour a little more: an export of one window would be cut finer.
 fn full_chunk(name: &str) -> Camera {
     let recording = Recording::at(MIDNIGHT + 1_000)
         .fragments(CLIP_FRAGMENTS, 1_000)
