@@ -46,26 +46,27 @@ impl ChunkSpan {
 #[derive(Debug)]
 pub struct MergeOrder<T> {
     sessions: Sessions,
+    /// How long a session may be silent and still go on, in milliseconds.
+    tolerance_ms: i64,
     /// Chunks that overlap each other so far: session, span, payload.
     cluster: Vec<(usize, ChunkSpan, T)>,
 }
 
-impl<T> Default for MergeOrder<T> {
-    fn default() -> Self {
-        Self { sessions: Sessions::default(), cluster: Vec::new() }
-    }
-}
-
 impl<T> MergeOrder<T> {
+    /// Begins an output; `tolerance_ms` is how much time between two fragments is still no gap.
+    pub fn new(tolerance_ms: i64) -> Self {
+        Self { sessions: Sessions::default(), tolerance_ms, cluster: Vec::new() }
+    }
+
     /// Takes the next chunk and gives back those whose place is now certain.
     pub fn push(&mut self, span: ChunkSpan, payload: T) -> Vec<T> {
         let label = self.sessions.assign(&span.span());
         let goes_on = self.cluster.iter().any(|(of, ..)| *of == label);
-        // A chunk that goes on with a session of the cluster ends the cluster only when no other session reaches past
-        // its start: with their starts close together, each overlaps the next of the other by less than the slack.
+        // A chunk that goes on with a session of the cluster ends the cluster only when no other session may still go
+        // on: overlaps of the next fragment can be less than the slack, and sessions pause.
+        let reaches = |earlier: &ChunkSpan| earlier.end + self.tolerance_ms > span.start;
         let touches = self.cluster.iter().any(|(other, earlier, _)| {
-            *other != label
-                && (overlap(&earlier.span(), &span.span()) || (goes_on && earlier.end > span.start))
+            *other != label && (overlap(&earlier.span(), &span.span()) || (goes_on && reaches(earlier)))
         });
         let ready = if touches { Vec::new() } else { self.finish() };
         self.cluster.push((label, span, payload));
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     fn order(chunks: &[(u64, i64, i64)]) -> Vec<u64> {
-        let mut order = MergeOrder::default();
+        let mut order = MergeOrder::new(500);
         let mut output = Vec::new();
         for (number, start, end) in chunks {
             let fragment = Fragment {
@@ -124,6 +125,19 @@ mod tests {
             (12, 2_700, 4_700),
             (3, 4_000, 6_000),
             (13, 9_000, 11_000),
+        ];
+        assert_eq!(order(&interleaved), [1, 2, 3, 11, 12, 13]);
+    }
+
+    #[test]
+    fn a_session_that_pauses_shortly_is_not_over() {
+        let interleaved = [
+            (1, 0, 900),
+            (11, 270, 1_090),
+            (2, 900, 1_870),
+            (12, 1_090, 1_970),
+            (13, 1_970, 2_930),
+            (3, 2_080, 3_070),
         ];
         assert_eq!(order(&interleaved), [1, 2, 3, 11, 12, 13]);
     }

@@ -143,7 +143,7 @@ pub(super) fn stage(job: &MergeJob) -> Result<Staged, MergeFailure> {
         cancel: Arc::clone(&job.cancel),
     };
     let fetched = store.chunk_counts(id)?.in_state(ChunkState::Fetched).chunks;
-    let mut source = OutputOrder::new(&store, id, &job.work, facts.media_clock);
+    let mut source = OutputOrder::new(&store, id, &job.work, &facts);
     let merged =
         if fetched == 0 { None } else { Some(merge::merge(&request, &mut source).map_err(merge_failure)?) };
     write_sidecars(job, &store, &facts, merged.as_ref(), &staging)
@@ -397,7 +397,8 @@ struct OutputOrder<'a> {
     work: &'a Path,
     clock: crate::model::TimestampKind,
     leaves: Option<crate::store::LeafChunks<'a>>,
-    order: MergeOrder<MergeChunk>,
+    /// Chunks without a file have a place too: they are part of their sessions.
+    order: MergeOrder<Option<MergeChunk>>,
     ready: std::collections::VecDeque<MergeChunk>,
     windows: WindowCache,
 }
@@ -431,30 +432,25 @@ impl WindowCache {
 }
 
 impl<'a> OutputOrder<'a> {
-    fn new(
-        store: &'a Store,
-        export: &'a ExportId,
-        work: &'a Path,
-        clock: crate::model::TimestampKind,
-    ) -> Self {
+    fn new(store: &'a Store, export: &'a ExportId, work: &'a Path, facts: &Facts) -> Self {
         Self {
             store,
             export,
             work,
-            clock,
+            clock: facts.media_clock,
             leaves: Some(store.leaf_chunks(export)),
-            order: MergeOrder::default(),
+            order: MergeOrder::new(facts.tolerance_ms),
             ready: std::collections::VecDeque::new(),
             windows: WindowCache::default(),
         }
     }
 
     fn take(&mut self, chunk: &ChunkRecord) -> Result<(), StoreError> {
-        let Some((_, sha256)) = chunk.file else { return Ok(()) };
         let fragments = self.windows.fragments(self.store, self.export, chunk)?;
         if let Some(span) = ChunkSpan::of(&fragments, self.clock) {
             let path = chunk_path(self.work, self.export, chunk.id);
-            self.ready.extend(self.order.push(span, MergeChunk { path, sha256, fragments }));
+            let merged = chunk.file.map(|(_, sha256)| MergeChunk { path, sha256, fragments });
+            self.ready.extend(self.order.push(span, merged).into_iter().flatten());
         }
         Ok(())
     }
@@ -474,7 +470,7 @@ impl Iterator for OutputOrder<'_> {
                 Some(Err(error)) => return Some(Err(error.into())),
                 None => {
                     self.leaves = None;
-                    self.ready.extend(self.order.finish());
+                    self.ready.extend(self.order.finish().into_iter().flatten());
                 }
             }
         }
