@@ -56,7 +56,7 @@ pub struct GlobalArgs {
     /// Log more: -v what is done, -vv details, -vvv everything
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet", global = true)]
     pub verbose: u8,
-    /// Show only warnings and failures on standard error
+    /// Say nothing of what goes well; of a run that fails, warnings too
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// No colour; the environment variable `NO_COLOR` says the same
@@ -89,6 +89,17 @@ pub enum Command {
 Example:
   kvs-export run jobs.toml --job nightly-evidence --format json > last-run.json")]
 pub struct RunArgs {
+    /// What is asked for.
+    #[command(flatten)]
+    pub asked: AskedArgs,
+    /// Show what the run would do, as plan does, and write nothing at all
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What a job file is asked for, and where its state lies.
+#[derive(Debug, Clone, Args)]
+pub struct AskedArgs {
     /// The job file
     #[arg(value_name = "JOBS")]
     pub jobs: PathBuf,
@@ -98,10 +109,7 @@ pub struct RunArgs {
     /// The state file, instead of the job file's; its chunks lie beside it
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
-    /// Show what the run would do, as plan does, and write nothing at all
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Export from the embedded archive instead of AWS, into ./demo
+    /// Use the embedded archive instead of AWS, and ./demo for everything that is written
     #[arg(long)]
     pub emulator: bool,
 }
@@ -116,18 +124,9 @@ Example:
   kvs-export plan jobs.toml > plan.txt
   kvs-export plan jobs.toml --job nightly-evidence --format json")]
 pub struct PlanArgs {
-    /// The job file
-    #[arg(value_name = "JOBS")]
-    pub jobs: PathBuf,
-    /// Only this job; may be repeated
-    #[arg(long = "job", value_name = "NAME")]
-    pub only: Vec<String>,
-    /// The state file, instead of the job file's
-    #[arg(long, value_name = "FILE")]
-    pub state: Option<PathBuf>,
-    /// Ask the embedded archive instead of AWS
-    #[arg(long)]
-    pub emulator: bool,
+    /// What is asked for.
+    #[command(flatten)]
+    pub asked: AskedArgs,
 }
 
 /// Check a job file, and that everything it needs is there and permitted.
@@ -215,7 +214,7 @@ pub struct ClipArgs {
     /// The control plane's URL: a VPC endpoint, or an emulator
     #[arg(long, value_name = "URL")]
     pub endpoint_url: Option<String>,
-    /// Export from the embedded archive instead of AWS, into ./demo
+    /// Use the embedded archive instead of AWS, and ./demo for everything that is written
     #[arg(long)]
     pub emulator: bool,
 }

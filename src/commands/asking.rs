@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::CommandError;
 use super::job_file::JobFileText;
-use crate::cli::{PlanArgs, RunArgs};
+use crate::cli::AskedArgs;
 use crate::clock::Clock;
 use crate::emulator::{Camera, EmulatorConfig};
 use crate::job::{self, JobFile, Resolved};
@@ -23,18 +23,6 @@ const DEMO_LATENCY: Duration = Duration::from_millis(250);
 /// What it gives each connection, in bytes per second: little enough that progress can be watched.
 const DEMO_BYTES_PER_SECOND: u64 = 150_000;
 
-/// What a command line says of it.
-pub(super) struct Asking<'a> {
-    /// The job file.
-    pub(super) jobs: &'a Path,
-    /// The jobs to take; all, if it is empty.
-    pub(super) only: &'a [String],
-    /// The state file, instead of the job file's.
-    pub(super) state: Option<&'a Path>,
-    /// Whether the embedded archive is used.
-    pub(super) emulator: bool,
-}
-
 /// A job file as it was read.
 pub(super) struct Read {
     pub(super) file: JobFile,
@@ -45,18 +33,18 @@ pub(super) struct Read {
 /// Reads and resolves the job file; hands its `[notify]` command and the state file over even when the rest of it
 /// is broken.
 pub(super) fn read(
-    asking: &Asking<'_>,
+    args: &AskedArgs,
     clock: &dyn Clock,
     notify: impl FnOnce(Vec<String>, PathBuf),
 ) -> Result<Read, CommandError> {
-    let read = JobFileText::read(asking.jobs)?;
-    let folder = if asking.emulator { Some(demo_folder()?) } else { None };
+    let read = JobFileText::read(&args.jobs)?;
+    let folder = if args.emulator { Some(demo_folder()?) } else { None };
     // In a trial everything relative lies below the trial's folder, as if the job file lay there.
     let located = match (&folder, read.path.file_name()) {
         (Some(folder), Some(name)) => folder.join(name),
         _ => read.path.clone(),
     };
-    let given_state = match asking.state {
+    let given_state = match &args.state {
         Some(state) => Some(
             std::path::absolute(state)
                 .map_err(|source| CommandError::Io { what: "find the current folder", source })?,
@@ -68,7 +56,7 @@ pub(super) fn read(
     if let Some((command, state)) = job::whom_to_notify(source) {
         notify(command, given_state.clone().or_else(|| demo_state.clone()).unwrap_or(state));
     }
-    let (mut file, asked) = job::load(source, clock.now(), asking.only)?;
+    let (mut file, asked) = job::load(source, clock.now(), &args.only)?;
     if let (Some(folder), Some(state)) = (folder, demo_state) {
         file.state = state;
         file.work = folder.join("chunks");
@@ -107,21 +95,5 @@ pub(super) fn demo_archive() -> EmulatorConfig {
             Some(gap) => dock.gap(gap),
             None => dock,
         }])
-    }
-}
-
-impl RunArgs {
-    /// What it asks for.
-    pub(super) fn asking(&self) -> Asking<'_> {
-        let Self { jobs, only, state, emulator, .. } = self;
-        Asking { jobs, only, state: state.as_deref(), emulator: *emulator }
-    }
-}
-
-impl PlanArgs {
-    /// What it asks for.
-    pub(super) fn asking(&self) -> Asking<'_> {
-        let Self { jobs, only, state, emulator } = self;
-        Asking { jobs, only, state: state.as_deref(), emulator: *emulator }
     }
 }

@@ -3,18 +3,17 @@
 use crate::cli::{EmulatorArgs, GlobalArgs};
 use crate::emulator::{Emulator, EmulatorConfig};
 use crate::exit_code;
+use crate::model::serving::Serving;
 
+use super::document::{self, Document};
 use super::error::CommandError;
-use super::{complain, print, signals, stderr_color};
+use super::signals;
 
 /// Serves until a signal comes; standard output holds the endpoint.
 pub(super) async fn emulator(args: &EmulatorArgs, global: &GlobalArgs) -> u8 {
     match serve(args, global).await {
         Ok(code) => code,
-        Err(error) => {
-            complain(&error, stderr_color(global));
-            exit_code::of(error.outcome())
-        }
+        Err(error) => document::refuse(Document::Emulator, &error, global),
     }
 }
 
@@ -30,7 +29,8 @@ async fn serve(args: &EmulatorArgs, global: &GlobalArgs) -> Result<u8, CommandEr
         .collect();
     let config = EmulatorConfig { seed: args.seed, ..EmulatorConfig::from_arguments(args.port, &streams)? };
     let emulator = Emulator::start(config.disturbed(args.faults.iter().cloned())).await?;
-    let code = print(&format!("{}\n", emulator.endpoint()), exit_code::DONE, stderr_color(global));
+    let serving = Serving::at(emulator.endpoint());
+    let code = document::answer(&serving, exit_code::DONE, global, |_| format!("{}\n", emulator.endpoint()));
     // The sender lives as long as the signal tasks do.
     drop(cancel.wait_for(|stop| *stop).await);
     let tally = emulator.tally();

@@ -14,6 +14,8 @@ use crate::merge::FfmpegError;
 use crate::model::report::Outcome;
 use crate::store::StoreError;
 
+const WITHOUT_AWS: &str = "without an AWS account: kvs-export run jobs.example.toml --emulator";
+
 const MAKE_ROOM: &str = "make room, then run the same command again";
 
 /// What stopped a command before its work began.
@@ -112,13 +114,16 @@ impl CommandError {
             Self::Connect(ConnectError::Credentials(_)) => &[
                 "set AWS_PROFILE or [aws] profile, sign in (aws sso login), or set AWS_ACCESS_KEY_ID and \
                  AWS_SECRET_ACCESS_KEY",
-                "without an AWS account: kvs-export run jobs.example.toml --emulator",
+                WITHOUT_AWS,
             ],
             Self::Connect(ConnectError::NoRegion) => {
-                &["set AWS_REGION, [aws] region in the job file, or --region with clip"]
+                &["set AWS_REGION, [aws] region in the job file, or --region with clip", WITHOUT_AWS]
             }
-            Self::Store(StoreError::Locked { .. }) => {
-                &["wait for it, or see what it does with: kvs-export status"]
+            Self::Store(StoreError::Locked { path, .. }) => {
+                return vec![format!(
+                    "wait for it, or see what it does with: kvs-export status --state {}",
+                    path.display()
+                )];
             }
             Self::WorkLocked { .. } => &["wait for it, or give each job file a `work` folder of its own"],
             Self::Store(StoreError::Newer { .. }) => {

@@ -3,6 +3,7 @@
 mod afterwards;
 mod asking;
 mod clip;
+mod document;
 mod emulator;
 mod error;
 mod job_file;
@@ -20,9 +21,11 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, GlobalArgs};
 use crate::logging::{self, LogFormat, LogOptions};
-use crate::model::report::{Outcome, RunReport};
+use crate::model::report::Outcome;
 use crate::report::{ProgressEvent, ProgressMode};
 use crate::{exit_code, report};
+
+use document::Document;
 
 pub use error::CommandError;
 
@@ -37,19 +40,19 @@ pub fn execute(cli: &Cli) -> ExitCode {
         color: color.color,
     };
     if let Err(error) = logging::init(options) {
-        complain(&CommandError::from(error), color);
-        return ExitCode::from(exit_code::USAGE);
+        let document = Document::of(&cli.command);
+        return ExitCode::from(document::refuse(document, &CommandError::from(error), &cli.global));
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            complain(&CommandError::Io { what: "start the runtime", source: error }, color);
-            return ExitCode::from(exit_code::UNEXPECTED);
+            let error = CommandError::Io { what: "start the runtime", source: error };
+            return ExitCode::from(document::refuse(Document::of(&cli.command), &error, &cli.global));
         }
     };
     let code = match &cli.command {
         Command::Run(args) => runtime.block_on(run::run(args, &cli.global)),
-        Command::Plan(args) => runtime.block_on(plan::plan(&args.asking(), plan::Listing::Keep, &cli.global)),
+        Command::Plan(args) => runtime.block_on(plan::plan(&args.asked, plan::Listing::Keep, &cli.global)),
         Command::Validate(args) => runtime.block_on(validate::validate(args, &cli.global)),
         Command::Status(args) => status::status(args, &cli.global),
         Command::Clip(args) => runtime.block_on(clip::clip(args, &cli.global)),
@@ -71,7 +74,8 @@ pub fn refuse(error: &clap::Error, arguments: impl Iterator<Item = String>) -> E
     };
     let help = !error.use_stderr();
     let (outcome, code) = (Outcome::Usage, exit_code::USAGE);
-    let message = error.render().to_string().trim_end().to_owned();
+    let message = error.render().to_string();
+    let message = message.trim_end().trim_start_matches("error: ").to_owned();
     if wants("--progress") && !help {
         ProgressEvent::Error { message: &message, hints: &[], outcome, exit_code: code }.tell();
     } else {
@@ -84,9 +88,15 @@ pub fn refuse(error: &clap::Error, arguments: impl Iterator<Item = String>) -> E
     if !wants("--format") {
         return ExitCode::from(code);
     }
-    let document = report::json(&RunReport::refused(outcome, message)).unwrap_or_default();
-    let how = ErrorStyle { color: false, events: wants("--progress") };
-    ExitCode::from(print(&document, code, how))
+    let document = Document::meant(&arguments).refused(outcome, message).unwrap_or_default();
+    ExitCode::from(match report::print(&document) {
+        Ok(()) => code,
+        Err(source) => {
+            let how = ErrorStyle { color: false, events: wants("--progress") };
+            complain(&CommandError::Io { what: "write to standard output", source }, how);
+            code
+        }
+    })
 }
 
 /// How errors are told on standard error.
@@ -124,15 +134,4 @@ fn complain(error: &CommandError, how: ErrorStyle) {
     }
     // Where standard error is closed there is nobody to tell.
     drop(io::stderr().lock().write_all(text.as_bytes()));
-}
-
-/// Writes the command's document; a failure to write it is the command's failure.
-fn print(document: &str, code: u8, how: ErrorStyle) -> u8 {
-    match report::print(document) {
-        Ok(()) => code,
-        Err(source) => {
-            complain(&CommandError::Io { what: "write to standard output", source }, how);
-            if code == exit_code::DONE { exit_code::UNEXPECTED } else { code }
-        }
-    }
 }

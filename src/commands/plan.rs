@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::asking::{self, Asking};
+use super::asking;
+use super::document::{self, Document};
 use super::error::CommandError;
-use super::session;
-use super::{complain, print, signals, stderr_color, stdout_color};
+use super::{session, signals};
 use crate::archive::Assembled;
-use crate::cli::GlobalArgs;
+use crate::cli::{AskedArgs, GlobalArgs};
 use crate::clock::{Clock, SystemClock};
 use crate::emulator::Emulator;
 use crate::exit_code;
 use crate::job::Resolved;
 use crate::model::plan_report::PlanReport;
-use crate::report::{self, OutputFormat};
+use crate::report;
 use crate::run::{self as runner, Asked, PlanLimits, PlanRequest};
 use crate::store::{StateLock, Store, StoreError};
 
@@ -28,36 +28,18 @@ pub(super) enum Listing {
 }
 
 /// Plans and reports; standard output holds one document whatever happens.
-pub(super) async fn plan(asking: &Asking<'_>, listing: Listing, global: &GlobalArgs) -> u8 {
-    let color = stderr_color(global);
-    let (report, folder) = match make(asking, listing).await {
+pub(super) async fn plan(args: &AskedArgs, listing: Listing, global: &GlobalArgs) -> u8 {
+    let (report, folder) = match make(args, listing).await {
         Ok(made) => made,
-        Err(error) => {
-            complain(&error, color);
-            let refused = PlanReport::refused(error.outcome(), error.told());
-            match global.format {
-                OutputFormat::Json => (refused, PathBuf::new()),
-                OutputFormat::Text => return exit_code::of(refused.outcome),
-            }
-        }
+        Err(error) => return document::refuse(Document::Plan, &error, global),
     };
     if let Some(reason) =
         report.listing.not_kept.as_ref().filter(|_| listing == Listing::Keep && !global.quiet)
     {
         tell(&format!("the listing is not kept for the next run: {reason}"));
     }
-    let document = match global.format {
-        OutputFormat::Text => report::plan_text(&report, &folder, stdout_color(global)),
-        OutputFormat::Json => match report::json(&report) {
-            Ok(document) => document,
-            Err(error) => {
-                let error = CommandError::Io { what: "write the plan as JSON", source: error.into() };
-                complain(&error, color);
-                return exit_code::UNEXPECTED;
-            }
-        },
-    };
-    print(&document, exit_code::of(report.outcome), color)
+    let text = |color| report::plan_text(&report, &folder, color);
+    document::answer(&report, exit_code::of(report.outcome), global, text)
 }
 
 fn tell(note: &str) {
@@ -67,17 +49,17 @@ fn tell(note: &str) {
 }
 
 /// Plans; also gives the job file's folder.
-async fn make(asking: &Asking<'_>, listing: Listing) -> Result<(PlanReport, PathBuf), CommandError> {
+async fn make(args: &AskedArgs, listing: Listing) -> Result<(PlanReport, PathBuf), CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cancel = signals::cancel_on_signals()?;
-    let read = asking::read(asking, &*clock, |_, _| ())?;
+    let read = asking::read(args, &*clock, |_, _| ())?;
     let (file, limits) = (&read.file, read.file.limits);
     let store = open(&file.state, listing, &clock)?;
-    let emulator = if asking.emulator { Some(Emulator::start(asking::demo_archive()).await?) } else { None };
+    let emulator = if args.emulator { Some(Emulator::start(asking::demo_archive()).await?) } else { None };
     let Assembled { archive, .. } = session::connect(file, emulator.as_ref()).await?;
     let report = runner::plan(PlanRequest {
         asked: read.asked.into_iter().map(|Resolved { spec, pending, .. }| Asked { spec, pending }).collect(),
-        whole_file: asking.only.is_empty(),
+        whole_file: args.only.is_empty(),
         store,
         keep_in: match listing {
             Listing::Keep => Ok(file.state.clone()),

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use super::afterwards::Afterwards;
 use super::asking;
+use super::document::{self, Document};
 use super::error::CommandError;
 use super::plan;
 use super::session::{self, Undertaking};
-use super::{complain, print, signals, stderr_color, stdout_color};
+use super::signals;
 use crate::cli::{GlobalArgs, RunArgs};
 use crate::clock::{Clock, SystemClock};
 use crate::exit_code;
 use crate::model::report::RunReport;
-use crate::report::{self, OutputFormat};
+use crate::report;
 
 /// Runs and reports; standard output holds one document whatever happens.
 pub(super) async fn run(args: &RunArgs, global: &GlobalArgs) -> u8 {
     if args.dry_run {
-        return plan::plan(&args.asking(), plan::Listing::Forget, global).await;
+        return plan::plan(&args.asked, plan::Listing::Forget, global).await;
     }
     let mut afterwards = None;
     let result = prepare(args, global, &mut afterwards).await;
@@ -32,36 +33,15 @@ pub(super) async fn run(args: &RunArgs, global: &GlobalArgs) -> u8 {
 pub(super) fn tell(result: Result<RunReport, CommandError>, global: &GlobalArgs) -> (RunReport, u8) {
     match result {
         Ok(report) => {
-            let code = show(&report, global);
+            let code = exit_code::of(report.outcome);
+            let code = document::show(&report, code, global, |color| report::summary(&report, color));
             (report, code)
         }
         Err(error) => {
-            complain(&error, stderr_color(global));
-            let report = RunReport::refused(error.outcome(), error.told());
-            let code = match global.format {
-                OutputFormat::Json => show(&report, global),
-                OutputFormat::Text => exit_code::of(report.outcome),
-            };
-            (report, code)
+            let code = document::refuse(Document::Run, &error, global);
+            (RunReport::refused(error.outcome(), error.told()), code)
         }
     }
-}
-
-fn show(report: &RunReport, global: &GlobalArgs) -> u8 {
-    let code = exit_code::of(report.outcome);
-    let document = match global.format {
-        OutputFormat::Text if global.quiet && code == exit_code::DONE => return code,
-        OutputFormat::Text => report::summary(report, stdout_color(global)),
-        OutputFormat::Json => match report::json(report) {
-            Ok(document) => document,
-            Err(error) => {
-                let error = CommandError::Io { what: "write the report as JSON", source: error.into() };
-                complain(&error, stderr_color(global));
-                return exit_code::UNEXPECTED;
-            }
-        },
-    };
-    print(&document, code, stderr_color(global))
 }
 
 /// Checks everything that can be checked before a request is sent, in the order of cost, then runs.
@@ -74,15 +54,15 @@ async fn prepare(
 ) -> Result<RunReport, CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cancel = signals::cancel_on_signals()?;
-    let read = asking::read(&args.asking(), &*clock, |command, state| {
+    let read = asking::read(&args.asked, &*clock, |command, state| {
         *afterwards = Some(Afterwards { command, state, cancel: cancel.clone() });
     })?;
     let undertaking = Undertaking {
         file: read.file,
         asked: read.asked,
-        whole_file: args.only.is_empty(),
+        whole_file: args.asked.only.is_empty(),
         job_file: Some(read.facts),
-        demo: args.emulator.then(asking::demo_archive),
+        demo: args.asked.emulator.then(asking::demo_archive),
     };
     session::carry_out(undertaking, clock, cancel, global).await
 }

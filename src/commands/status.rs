@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::document;
 use super::error::CommandError;
 use super::job_file::JobFileText;
-use super::{complain, print, stderr_color, stdout_color};
+use super::{complain, stderr_color};
 use crate::cli::{GlobalArgs, StatusArgs};
 use crate::clock::SystemClock;
 use crate::exit_code;
@@ -13,7 +14,7 @@ use crate::job;
 use crate::model::status::{
     ExportRecordReport, LastRun, RunningHolder, StateFileStatus, StatusReport, StatusTotals,
 };
-use crate::report::{self, OutputFormat};
+use crate::report;
 use crate::store::{ChunkCounts, ExportRecord, OutputRole, StateLock, Store, StoreError};
 
 /// Exports read from a state file at a time.
@@ -21,27 +22,15 @@ const PAGE: u32 = 1_000;
 
 /// Tells the last run and every export.
 pub(super) fn status(args: &StatusArgs, global: &GlobalArgs) -> u8 {
-    let result = gather(args);
-    let (report, code) = match result {
+    let (report, code) = match gather(args) {
         Ok(report) => (report, exit_code::DONE),
+        // The first line of the text is to answer whatever happens.
         Err(error) => {
             complain(&error, stderr_color(global));
-            let code = exit_code::of(error.outcome());
-            (StatusReport::refused(error.told()), code)
+            (StatusReport::refused(error.told()), exit_code::of(error.outcome()))
         }
     };
-    let document = match global.format {
-        OutputFormat::Text => Ok(report::status_text(&report, args.all, stdout_color(global))),
-        OutputFormat::Json => report::json(&report),
-    };
-    match document {
-        Ok(document) => print(&document, code, stderr_color(global)),
-        Err(error) => {
-            let error = CommandError::Io { what: "write the report as JSON", source: error.into() };
-            complain(&error, stderr_color(global));
-            exit_code::UNEXPECTED
-        }
-    }
+    document::answer(&report, code, global, |color| report::status_text(&report, args.all, color))
 }
 
 fn gather(args: &StatusArgs) -> Result<StatusReport, CommandError> {

@@ -4,44 +4,28 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::document::{self, Document};
 use super::error::CommandError;
 use super::job_file::JobFileText;
-use super::machine;
-use super::session;
-use super::{complain, print, signals, stderr_color, stdout_color};
+use super::{machine, session, signals};
 use crate::cli::{GlobalArgs, ValidateArgs};
 use crate::clock::{Clock, SystemClock};
 use crate::exit_code;
 use crate::job::{self, JobErrors, JobFile, Resolved};
 use crate::model::report::Outcome;
 use crate::model::validate_report::{Check, CheckStatus, ValidateReport};
-use crate::report::{self, OutputFormat};
+use crate::report;
+use crate::report::units::counted;
 use crate::run::{self as runner, Asked};
 
 /// Checks and reports; standard output holds one document whatever happens.
 pub(super) async fn validate(args: &ValidateArgs, global: &GlobalArgs) -> u8 {
-    let color = stderr_color(global);
     let report = match check(args).await {
         Ok(report) => report,
-        Err(error) => {
-            complain(&error, color);
-            ValidateReport::new(Vec::new(), Some((error.outcome(), error.told())))
-        }
+        Err(error) => return document::refuse(Document::Validate, &error, global),
     };
     let code = exit_code::of(report.outcome);
-    let document = match global.format {
-        OutputFormat::Text if global.quiet && code == exit_code::DONE => return code,
-        OutputFormat::Text => report::validate_text(&report, stdout_color(global)),
-        OutputFormat::Json => match report::json(&report) {
-            Ok(document) => document,
-            Err(error) => {
-                let error = CommandError::Io { what: "write the report as JSON", source: error.into() };
-                complain(&error, color);
-                return exit_code::UNEXPECTED;
-            }
-        },
-    };
-    print(&document, code, color)
+    document::show(&report, code, global, |color| report::validate_text(&report, color))
 }
 
 async fn check(args: &ValidateArgs) -> Result<ValidateReport, CommandError> {
@@ -60,7 +44,8 @@ async fn check(args: &ValidateArgs) -> Result<ValidateReport, CommandError> {
             return Ok(ValidateReport::new(checks, None));
         }
     };
-    let message = format!("{} jobs, {} exports", file.jobs.len(), asked.len());
+    let message =
+        format!("{}, {}", counted(file.jobs.len() as u64, "job"), counted(asked.len() as u64, "export"));
     checks.push(Check::new("job file", "content", CheckStatus::Ok, message));
     checks.push(machine::check_ffmpeg());
     checks.extend(machine::check_folders(&file, &asked, &clock));

@@ -12,6 +12,7 @@ pub mod hash;
 pub mod path_key;
 pub mod plan_report;
 pub mod report;
+pub mod serving;
 pub mod spec;
 pub mod status;
 pub mod stream;
