@@ -200,8 +200,9 @@ impl RunState {
                 level: Level::Warning,
                 text: "interrupted: stopping; run the same command again to resume".to_owned(),
             }),
-            RunEvent::Throttled { .. } => {
+            RunEvent::Throttled { stream } => {
                 self.throttled += 1;
+                self.trouble.slowed(&stream, now);
                 None
             }
             RunEvent::Retrying { .. } => {

@@ -97,7 +97,7 @@ fn a_tick_tells_bytes_rate_time_left_and_trouble() {
         opened(3, None),
         finished(3, ExportState::Failed, None),
     ]);
-    insta::assert_snapshot!(state.tick(Some(1_500_000), NOW), @"after 1 min 30 s: 1.0 MB of 120 MB, 1.5 MB/s, 1 min 20 s left, 1 of 120 chunks; 1 of 3 exports finished, 1 failed; throttled 1 time; 1 request sent again");
+    insta::assert_snapshot!(state.tick(Some(1_500_000), NOW), @"after 1 min 30 s: 1.0 MB of 120 MB, 1.5 MB/s, 1 min 20 s left, 1 of 120 chunks; 1 of 3 exports finished, 1 failed; throttled 1 time; 1 request sent again; camera-1 throttled, slowed down");
 }
 
 #[test]

@@ -13,6 +13,9 @@ use crate::model::event::PauseReason;
 /// A condition is over when no stream has been in it for so long.
 const OVER_AFTER: Duration = Duration::from_secs(10);
 
+/// So long after a throttle its stream is slowed down: about what the pace needs to regain what it gave up.
+const SLOWED_FOR: Duration = Duration::from_secs(15);
+
 /// Streams that are named; of more, the number is told.
 const NAMED: usize = 3;
 
@@ -45,12 +48,22 @@ pub(super) struct Trouble {
     /// How long the run waits for a service that is away.
     pub(super) outage: Option<Duration>,
     paused: BTreeMap<String, Pause>,
+    /// When each stream was last throttled.
+    slowed: BTreeMap<String, Duration>,
     throttled: Option<Episode>,
     away: Option<Episode>,
     disk: Option<Disk>,
 }
 
 impl Trouble {
+    /// A request for a stream was throttled; others may get through.
+    pub(super) fn slowed(&mut self, stream: &str, now: Duration) {
+        match self.slowed.get_mut(stream) {
+            Some(last) => *last = now,
+            None => drop(self.slowed.insert(stream.to_owned(), now)),
+        }
+    }
+
     /// A stream's requests wait, or wait again.
     pub(super) fn paused(
         &mut self,
@@ -121,16 +134,16 @@ impl Trouble {
     /// What holds the run up now, a text for each condition.
     pub(super) fn describe(&self, now: Duration) -> Vec<String> {
         let mut texts = Vec::new();
+        let slowed = |(stream, last): &(&String, &Duration)| {
+            now.saturating_sub(**last) < SLOWED_FOR && !self.paused.contains_key(*stream)
+        };
+        let slowed: Vec<&str> =
+            self.slowed.iter().filter(slowed).map(|(stream, _)| stream.as_str()).collect();
+        if !slowed.is_empty() {
+            texts.push(format!("{} throttled, slowed down", of_streams(&slowed)));
+        }
         if let Some((streams, next_try)) = self.streams_in(PauseReason::Throttled) {
-            texts.push(match streams.as_slice() {
-                [stream] => format!("{stream} throttled, {}", when(next_try, now)),
-                many => format!(
-                    "{} throttled ({}), {}",
-                    counted(many.len() as u64, "stream"),
-                    named(many),
-                    when(next_try, now)
-                ),
-            });
+            texts.push(format!("{} throttled, {}", of_streams(&streams), when(next_try, now)));
         }
         if let (Some((streams, next_try)), Some(episode)) =
             (self.streams_in(PauseReason::Away), self.away.as_ref())
@@ -192,6 +205,14 @@ impl Trouble {
         let Disk { free, needed, .. } = self.disk.as_ref()?;
         let (free, needed) = (bytes(*free), bytes(*needed));
         Some(format!("disk: {free} free, {needed} needed; fetching waits until merges make room"))
+    }
+}
+
+/// The stream, or how many and which.
+fn of_streams(streams: &[&str]) -> String {
+    match streams {
+        [stream] => (*stream).to_owned(),
+        many => format!("{} ({})", counted(many.len() as u64, "stream"), named(many)),
     }
 }
 
@@ -299,12 +320,24 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_is_throttled_now_and_then_is_shown_as_slowed_down_until_it_has_recovered() {
+        let mut trouble = trouble();
+        trouble.slowed("gate", at(0));
+        trouble.slowed("gate", at(10));
+        assert_eq!(trouble.describe(at(24)), ["gate throttled, slowed down"]);
+        assert_eq!(trouble.describe(at(25)), [""; 0]);
+        trouble.slowed("gate", at(30));
+        trouble.paused("gate", PauseReason::Throttled, RETRY, at(31));
+        assert_eq!(trouble.describe(at(32)), ["gate throttled, next try in 14 s"], "told once");
+    }
+
+    #[test]
     fn many_streams_are_counted_and_a_few_named() {
         let mut trouble = trouble();
         for camera in ["a", "b", "c", "d", "e"] {
             trouble.paused(camera, PauseReason::Throttled, RETRY, at(0));
         }
-        insta::assert_snapshot!(trouble.describe(at(20)).join("\n"), @"5 streams throttled (a, b, c and 2 more), trying again");
+        insta::assert_snapshot!(trouble.describe(at(20)).join("\n"), @"5 streams (a, b, c and 2 more) throttled, trying again");
     }
 
     #[test]
