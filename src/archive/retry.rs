@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tracing::Instrument;
 
 use super::limit::{Answered, Call, Pace, Pass, Verdict};
 use super::request::{Clip, Describe, Evidence, FindEndpoint, List, ListTags, Request};
@@ -97,7 +98,9 @@ impl<A: Archive> Retry<A> {
                 Ok(permit) => permit,
                 Err(given_up) => return Err(self.given_up(request, &given_up.last_error)),
             };
-            let result = request.send(&self.inner, &self.pace, observer).await;
+            // The request's line in the log tells which attempt it was.
+            let attempt = tracing::info_span!("call", attempt = requests + 1);
+            let result = request.send(&self.inner, &self.pace, observer).instrument(attempt).await;
             let words = result.as_ref().err().map(|error| error.message.as_str());
             let verdict = call.ended(permit, answered(&result), words, attempts, observer);
             let error = match result {
