@@ -174,7 +174,8 @@ impl StatusReport {
 
     /// An answer that could not be given.
     pub fn refused(error: String) -> Self {
-        let answer = Answer { ok: None, text: format!("UNKNOWN: {error}") };
+        let lines: Vec<&str> = error.lines().map(str::trim).collect();
+        let answer = Answer { ok: None, text: format!("UNKNOWN: {}", lines.join("; ")) };
         Self { error: Some(error), ..Self::new(Vec::new(), Vec::new(), answer) }
     }
 }

@@ -61,8 +61,7 @@ pub fn answer_of(run: Option<&LastRun>, totals: &StatusTotals) -> Answer {
         let text = format!("OK: {last_run} finished: {}", exports(totals));
         return Answer { ok: Some(true), text };
     }
-    let reason =
-        run.error.as_ref().map_or_else(String::new, |error| format!(": {}", shortened(&one_line(error))));
+    let why = reason(run).map_or_else(String::new, |error| format!(": {}", shortened(error)));
     let text = match (missing, totals.partial) {
         (0, 1..) if outcome == "incomplete" && run.error.is_none() => {
             format!("{} of {} partial; ", totals.partial, counted(totals.exports, "export"))
@@ -70,7 +69,12 @@ pub fn answer_of(run: Option<&LastRun>, totals: &StatusTotals) -> Answer {
         (0, _) => String::new(),
         _ => format!("{}; ", trouble(totals)),
     };
-    Answer { ok: Some(false), text: format!("NOT OK: {text}{last_run} ended {outcome} ({code}){reason}") }
+    Answer { ok: Some(false), text: format!("NOT OK: {text}{last_run} ended {outcome} ({code}){why}") }
+}
+
+/// Why a run ended early, where that says more than its outcome does.
+pub(super) fn reason(run: &LastRun) -> Option<&str> {
+    run.error.as_deref().filter(|error| run.outcome.as_deref() != Some(*error))
 }
 
 fn unfinished(totals: &StatusTotals) -> u64 {
@@ -106,10 +110,13 @@ fn exports(totals: &StatusTotals) -> String {
     text
 }
 
-fn shortened(text: &str) -> String {
+/// The reason alone, in one line that fits a subject: the ways out are told below it.
+fn shortened(error: &str) -> String {
+    let reason = error.split_once("\n  hint: ").map_or(error, |(reason, _)| reason);
+    let text = one_line(reason);
     match text.char_indices().nth(LONGEST_REASON) {
         Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
+        None => text,
     }
 }
 

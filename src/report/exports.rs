@@ -1,7 +1,7 @@
 //! What the tables of exports have in common: one at the end of a run, one of `status`.
 
 use super::state::seconds;
-use super::table::Align;
+use super::table::{Align, Paint};
 use super::units::{bytes, millis};
 use crate::model::UtcMillis;
 use crate::model::report::ChunkTally;
@@ -76,4 +76,13 @@ pub(super) fn chunks(tally: &ChunkTally) -> String {
 /// A measure, or a dash where there is nothing.
 fn measured(value: u64, show: impl Fn(u64) -> String) -> String {
     if value == 0 { "-".to_owned() } else { show(value) }
+}
+
+/// Lines under a heading; nothing without lines.
+pub(super) fn section(heading: &str, lines: &[String], paint: Paint) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let heading = paint.bold(&format!("{heading}:"));
+    format!("\n{heading}\n  {}\n", lines.join("\n  "))
 }

@@ -55,7 +55,7 @@ fn described(export: &PlannedExport, folder: &Path, paint: Paint) -> String {
         line(format!(
             "fetch: {}, {}, {time} at the quotas",
             clips(&export.outstanding),
-            cost(export.cost_usd)
+            cost(&export.outstanding)
         ));
     } else if export.calls.list_fragments > 0 && export.chunks.total == 0 {
         line("fetch: nothing, the range is empty".to_owned());
@@ -118,7 +118,7 @@ fn totals(report: &PlanReport) -> String {
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
     let mut text = format!("{}: {}\n", counted(totals.exports, "export"), counts.join(", "));
-    if totals.new + totals.resume == 0 {
+    if totals.calls.get_clip + totals.calls.list_fragments == 0 {
         return text;
     }
     text +=
@@ -126,7 +126,7 @@ fn totals(report: &PlanReport) -> String {
     text += &format!("requests: {}\n", requests(&totals.calls));
     text += &format!(
         "cost: {} for consumed media, an estimate for us-east-1; egress is extra\n",
-        cost(totals.cost_usd)
+        cost(&totals.outstanding)
     );
     text
 }
@@ -151,8 +151,12 @@ fn fragments(count: u64) -> String {
     counted(count, "fragment")
 }
 
-fn cost(usd: f64) -> String {
-    if usd > 0.0 && usd < 0.01 { "under $0.01".to_owned() } else { format!("about ${usd:.2}") }
+/// What is so little that it is rounded to nothing is still paid for.
+fn cost(outstanding: &Outstanding) -> String {
+    match outstanding.cost_usd() {
+        usd if usd < 0.01 && outstanding.bytes > 0 => "under $0.01".to_owned(),
+        usd => format!("about ${usd:.2}"),
+    }
 }
 
 #[cfg(test)]

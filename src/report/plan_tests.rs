@@ -184,7 +184,11 @@ fn a_plan_that_could_not_be_made_tells_why() {
 
 #[test]
 fn a_small_cost_is_not_told_as_none() {
-    assert_eq!((cost(0.0), cost(0.0004)), ("about $0.00".to_owned(), "under $0.01".to_owned()));
+    let of = |bytes| cost(&Outstanding { bytes, ..Outstanding::default() });
+    assert_eq!(
+        (of(0), of(1), of(50_000_000)),
+        ("about $0.00".into(), "under $0.01".into(), "under $0.01".into())
+    );
     let day = Outstanding { bytes: 43_200_000_000, ..Outstanding::default() };
-    assert_eq!(cost(day.cost_usd()), "about $0.37");
+    assert_eq!(cost(&day), "about $0.37");
 }

@@ -1,7 +1,7 @@
 //! The text of `status`: its first line answers "did last night work?", what is not there comes next.
 
-use super::answer::rank;
-use super::exports::{COLUMNS, ExportRow, chunks};
+use super::answer::{rank, reason};
+use super::exports::{COLUMNS, ExportRow, chunks, section};
 use super::state::seconds;
 use super::table::{Align, Paint, Table};
 use super::units::{bytes, counted, millis, one_line};
@@ -20,7 +20,7 @@ pub fn status_text(report: &StatusReport, all: bool, color: bool) -> String {
     if report.error.is_some() {
         return text;
     }
-    if let Some(error) = report.last_run.as_ref().and_then(|run| run.error.as_ref()) {
+    if let Some(error) = report.last_run.as_ref().and_then(reason) {
         text += &format!("{} {}\n", paint.red("error:"), one_line(error));
     }
     text += &state_files(report);
@@ -35,7 +35,9 @@ pub fn status_text(report: &StatusReport, all: bool, color: bool) -> String {
         text +=
             &format!("\n{} done or empty, not shown; --all shows them\n", counted(hidden as u64, "export"));
     }
-    text + &errors(&shown, paint) + &sums(&report.totals) + &way_out(report)
+    text += &section("outputs", &outputs(&shown), paint);
+    text += &section("errors", &errors(&shown), paint);
+    text + &sums(&report.totals) + &way_out(report)
 }
 
 fn headline(report: &StatusReport, paint: Paint) -> String {
@@ -91,7 +93,7 @@ fn order(export: &ExportRecordReport) -> u8 {
 }
 
 fn table(exports: &[&ExportRecordReport]) -> Table {
-    let columns = [[("export", Align::Left)].as_slice(), &COLUMNS, &[("output", Align::Left)]].concat();
+    let columns = [[("export", Align::Left)].as_slice(), &COLUMNS].concat();
     let mut table = Table::new(&columns);
     for export in exports {
         let status = if export.superseded { "superseded" } else { export.status.as_str() };
@@ -105,16 +107,21 @@ fn table(exports: &[&ExportRecordReport]) -> Table {
             media_ms: export.media_ms,
             bytes: export.bytes,
         };
-        let output =
-            export.output.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        table.row(status, [export.id.to_string()].into_iter().chain(row.cells()).chain([output]).collect());
+        table.row(status, [export.id.to_string()].into_iter().chain(row.cells()).collect());
     }
     table
 }
 
+/// The videos of finished exports. Not in the table: with their paths no row would fit a terminal.
+fn outputs(exports: &[&ExportRecordReport]) -> Vec<String> {
+    let finished =
+        exports.iter().filter(|export| matches!(export.status, ExportState::Done | ExportState::Partial));
+    finished.flat_map(|export| &export.output).map(|path| path.display().to_string()).collect()
+}
+
 /// Why exports are not there, or not whole.
-fn errors(exports: &[&ExportRecordReport], paint: Paint) -> String {
-    let mut lines = String::new();
+fn errors(exports: &[&ExportRecordReport]) -> Vec<String> {
+    let mut lines = Vec::new();
     for export in exports.iter().filter(|export| !export.superseded) {
         let why = match (&export.error, export.status) {
             (Some(error), _) => one_line(error),
@@ -128,9 +135,9 @@ fn errors(exports: &[&ExportRecordReport], paint: Paint) -> String {
             (None, _) => continue,
         };
         let name = format!("{} {} {}", export.job, export.stream, seconds(export.from));
-        lines += &format!("  {name}: {why}\n");
+        lines.push(format!("{name}: {why}"));
     }
-    if lines.is_empty() { lines } else { format!("\n{}\n{lines}", paint.bold("errors:")) }
+    lines
 }
 
 /// What to do about exports that failed or are not finished.
@@ -238,9 +245,13 @@ pub(super) mod tests {
         insta::assert_snapshot!(status_text(&report(Some(run("done", 0)), exports), false, false), @"
         OK: last run 2026-11-21 06:03:20 to 06:12:03 UTC finished: 2 exports done, 0 failed
 
-        export            job      stream      from                  to                    status      chunks       video     size  output
-        9f86d081884c7d65  nightly  front-gate  2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  done    130 of 130  12 h 0 min  10.8 GB  /srv/front-gate.mp4
-        9f86d081884c7d65  nightly  yard        2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  done    130 of 130  12 h 0 min  10.8 GB  /srv/yard.mp4
+        export            job      stream      from                  to                    status      chunks       video     size
+        9f86d081884c7d65  nightly  front-gate  2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  done    130 of 130  12 h 0 min  10.8 GB
+        9f86d081884c7d65  nightly  yard        2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  done    130 of 130  12 h 0 min  10.8 GB
+
+        outputs:
+          /srv/front-gate.mp4
+          /srv/yard.mp4
 
         2 exports: chunks 260 of 260; 1 d 0 h of video, 21.6 GB
         ");
@@ -258,10 +269,13 @@ pub(super) mod tests {
         insta::assert_snapshot!(status_text(&report(Some(run("incomplete", 3)), exports), false, false), @"
         NOT OK: 1 of 2 exports failed; last run 2026-11-21 06:03:20 to 06:12:03 UTC ended incomplete (exit 3)
 
-        export            job      stream      from                  to                    status                    chunks       video     size  output
-        9f86d081884c7d65  nightly  yard        2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  failed      60 of 130, 70 failed  12 h 0 min  10.8 GB  /srv/yard.mp4
-        9f86d081884c7d65  nightly  dock        2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  superseded            130 of 130  12 h 0 min  10.8 GB  /srv/dock.mp4
-        9f86d081884c7d65  nightly  front-gate  2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  done                  130 of 130  12 h 0 min  10.8 GB  /srv/front-gate.mp4
+        export            job      stream      from                  to                    status                    chunks       video     size
+        9f86d081884c7d65  nightly  yard        2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  failed      60 of 130, 70 failed  12 h 0 min  10.8 GB
+        9f86d081884c7d65  nightly  dock        2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  superseded            130 of 130  12 h 0 min  10.8 GB
+        9f86d081884c7d65  nightly  front-gate  2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  done                  130 of 130  12 h 0 min  10.8 GB
+
+        outputs:
+          /srv/front-gate.mp4
 
         errors:
           nightly yard 2026-11-20T18:03:20Z: cannot fetch: access denied; allow kinesisvideo:GetClip
@@ -313,10 +327,13 @@ pub(super) mod tests {
         insta::assert_snapshot!(status_text(&report, false, false), @"
         NOT OK: 1 of 52 exports partial; last run 2026-11-21 06:03:20 to 06:12:03 UTC ended incomplete (exit 3)
 
-        export            job      stream  from                  to                    status       chunks       video     size  output
-        9f86d081884c7d65  nightly  yard    2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  partial  130 of 130  12 h 0 min  10.8 GB  /srv/yard.mp4
+        export            job      stream  from                  to                    status       chunks       video     size
+        9f86d081884c7d65  nightly  yard    2026-11-20T18:03:20Z  2026-11-21T06:03:20Z  partial  130 of 130  12 h 0 min  10.8 GB
 
         51 exports done or empty, not shown; --all shows them
+
+        outputs:
+          /srv/yard.mp4
 
         errors:
           nightly yard 2026-11-20T18:03:20Z: some fragments are not in the video, and will not be; /srv/yard.manifest.json says which and why

@@ -1,6 +1,6 @@
 //! The text that a run ends with on standard output.
 
-use super::exports::{COLUMNS, ExportRow};
+use super::exports::{COLUMNS, ExportRow, section};
 use super::state::seconds;
 use super::table::{Align, Paint, Table};
 use super::units::{bytes, counted, millis, one_line};
@@ -22,7 +22,8 @@ pub fn summary(report: &RunReport, color: bool) -> String {
         text += &section("errors", &errors(&report.exports), paint);
         text.push('\n');
     }
-    if let Some(error) = &report.error {
+    // The last line says how it ended.
+    if let Some(error) = report.error.as_ref().filter(|error| *error != report.outcome.as_str()) {
         text += &format!("{} {}\n", paint.red("error:"), error.trim_end());
     }
     text + &paint.status(report.outcome.as_str(), &last_line(report)) + "\n"
@@ -109,14 +110,6 @@ fn named(export: &ExportReport) -> String {
         Some(_) => format!("{} {}", export.stream, seconds(export.from)),
         None => export.stream.clone(),
     }
-}
-
-fn section(heading: &str, lines: &[String], paint: Paint) -> String {
-    if lines.is_empty() {
-        return String::new();
-    }
-    let heading = paint.bold(&format!("{heading}:"));
-    format!("\n{heading}\n  {}\n", lines.join("\n  "))
 }
 
 fn last_line(report: &RunReport) -> String {
