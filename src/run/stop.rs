@@ -32,8 +32,9 @@ pub enum Stop {
     },
     /// The run is planned larger than it may be.
     #[error(
-        "the run is planned to fetch {} in {exports} exports, and `max_bytes` allows {}; nothing was fetched",
+        "the run is planned to fetch {} in {exports} {}, and `max_bytes` allows {}; nothing was fetched",
         size(*.planned),
+        if *exports == 1 { "export" } else { "exports" },
         size(*.max_bytes)
     )]
     TooMuch {
@@ -107,7 +108,8 @@ impl Stop {
             Self::NotWritable(_) => {
                 "make it a folder that can be written, or name another in the job file, then run again"
             }
-            Self::Interrupted | Self::Fs(_) | Self::Store(_) | Self::Panic(_) => {
+            Self::Fs(_) => "when that is mended, run the same command again to resume",
+            Self::Interrupted | Self::Store(_) | Self::Panic(_) => {
                 return crate::error::chain(self);
             }
         };
