@@ -32,6 +32,8 @@ const HOUR_MS: i64 = 3_600_000;
 const BEGIN: UtcMillis = UtcMillis::new(1_420_070_400_000);
 /// Fragments in an hour of listing.
 const FRAGMENTS: u32 = 2_000;
+/// A fragment's bytes: so few that the disk has room for all of them, as a run asks before it begins.
+const FRAGMENT_BYTES: u64 = 100;
 /// Chunks of the first window that are left to fetch where the others are fetched.
 const LEFT: u32 = 10;
 /// A run that has not asked for a clip by then never will.
@@ -259,14 +261,14 @@ fn window_plan(start: UtcMillis, chunks: u32) -> Result<WindowPlan, Failure> {
     for index in 0..FRAGMENTS {
         let number = FragmentNumber::parse(&format!("9134385233318143{index:031}"))?;
         let (producer, server) = (begin(index), begin(index) + 250);
-        fragments.push(Fragment { number, producer, server, length_ms, size_bytes: 450_000 });
+        fragments.push(Fragment { number, producer, server, length_ms, size_bytes: FRAGMENT_BYTES });
     }
     let each = FRAGMENTS / chunks;
     let chunk = |index: u32| NewChunk {
         first_fragment: index * each,
         fragment_count: each,
         bounds: RequestBounds { start: begin(index * each), end: begin((index + 1) * each) - 1 },
-        planned_bytes: u64::from(each) * 450_000,
+        planned_bytes: u64::from(each) * FRAGMENT_BYTES,
     };
     Ok(WindowPlan {
         listed_at: start + HOUR_MS,
