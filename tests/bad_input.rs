@@ -884,6 +884,24 @@ fn a_command_line_that_is_wrong_is_one_document_too() {
 }
 
 #[test]
+fn every_command_that_is_refused_gives_its_own_document() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for kind in ["run", "plan", "validate", "status", "verify", "emulator"] {
+        let operand = (kind != "emulator").then_some("x");
+        for (option, filter, why) in [("--nonsense", "", "--nonsense"), ("-v", "=loud=", "KVS_EXPORT_LOG")] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-export"));
+            command.args([kind, option, "--format", "json"]).args(operand);
+            let output = command.env("KVS_EXPORT_LOG", filter).current_dir(folder.path()).output();
+            let output = output.expect("it starts");
+            assert_eq!(output.status.code(), Some(2), "{kind} {option}");
+            let document: Value = serde_json::from_slice(&output.stdout).expect("one document");
+            assert_eq!(document["schema"], format!("kvs-export/{kind}/1"), "{option}");
+            assert!(document["error"].as_str().is_some_and(|error| error.contains(why)), "{document}");
+        }
+    }
+}
+
+#[test]
 fn help_is_no_error_and_no_document() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-export"));
     let output = command.args(["run", "--help", "--format", "json"]).output().expect("it starts");

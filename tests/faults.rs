@@ -8,6 +8,8 @@ mod support;
 mod by_flag;
 #[path = "faults/lasting.rs"]
 mod lasting;
+#[path = "faults/outages.rs"]
+mod outages;
 #[path = "faults/refused.rs"]
 mod refused;
 

@@ -138,8 +138,11 @@ fn expect_clean_output(output: &Output) {
 }
 
 fn run(scene: &Scene, canaries: &Canaries, source: Source, log_format: &str) -> Output {
-    let mut command = scene.command();
-    command.args(["-vvv", "--log-format", log_format]).env("KVS_EXPORT_LOG", "trace");
+    let mut command = scene.program();
+    // Where the log is JSON, so is what is told of the progress.
+    let progress = if log_format == "json" { "json" } else { "lines" };
+    command.args(["--format", "json", "--progress", progress, "-vvv", "--log-format", log_format, "run"]);
+    command.arg(scene.job_file()).env("KVS_EXPORT_LOG", "trace");
     canaries.give(&mut command, source).output().expect("the binary starts")
 }
 
@@ -166,6 +169,15 @@ fn with_notification(scene: &Scene) {
     let text = fs::read_to_string(scene.job_file()).expect("read");
     let text = format!("{text}\n[notify]\ncommand = [\"sh\", \"-c\", {copy:?}]\n");
     fs::write(scene.job_file(), text).expect("written");
+}
+
+/// Panics unless the notification had the report of the run, without a canary.
+#[track_caller]
+fn expect_clean_notification(scene: &Scene) {
+    let report = fs::read(scene.folder().join("notified.json")).expect("the report was copied");
+    expect_clean("the report of the notification", &report);
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("a document");
+    assert_eq!(report["schema"], "kvs-export/run/1");
 }
 
 #[test]
@@ -196,6 +208,10 @@ fn runs_that_overcome_every_fault_tell_no_secret() {
         ("internal", clip(Fault::InternalFailure)),
         ("unavailable", clip(Fault::ServiceUnavailable)),
         ("expired-once", first(1, Api::GetClip, Fault::ExpiredToken)),
+        ("expired-endpoint", first(1, Api::GetClip, Fault::ExpireEndpoint)),
+        ("expired-list-endpoint", list(Fault::ExpireEndpoint)),
+        ("away", FaultRule { when: When::First(2), ..FaultRule::every_request(Fault::Away) }),
+        ("slow", clip(Fault::Slow { bytes_per_second: 800_000 })),
         ("list-garbage", list(Fault::Garbage)),
         ("list-throttled", list(Fault::Throttle)),
         ("list-empty", list(Fault::EmptyBody)),
@@ -217,6 +233,7 @@ fn runs_that_overcome_every_fault_tell_no_secret() {
         assert!(said.contains("kvs_export::") && said.contains("GetClip"), "{said}");
         expect_clean_output(&output);
         expect_clean_scene(&scene);
+        expect_clean_notification(&scene);
         assert!(scene.outputs().join("cut.chunks").is_dir());
     }
 }
@@ -239,6 +256,7 @@ fn runs_that_fail_tell_no_secret() {
         ("internal", always(Fault::InternalFailure)),
         ("none", always(Fault::NoFragments)),
         ("list-reset", FaultRule::always(Api::ListFragments, gone)),
+        ("away", FaultRule { api: None, ..always(Fault::Away) }),
         ("refused", always(Fault::RefuseFragment(fragment[7].number.clone()))),
     ];
     let canaries = Canaries::new();
@@ -255,24 +273,42 @@ fn runs_that_fail_tell_no_secret() {
         assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
         expect_clean_output(&output);
         expect_clean_scene(&scene);
+        expect_clean_notification(&scene);
     }
 }
 
 #[test]
-fn runs_that_expired_credentials_end_tell_no_secret() {
+fn runs_whose_credentials_are_refused_tell_no_secret() {
     let canaries = Canaries::new();
+    let signature = |status, code: &str| Fault::Refuse {
+        status,
+        code: code.to_owned(),
+        message: "The signature does not match.".to_owned(),
+    };
+    let cases = [
+        (0, 5, Some((Api::DescribeStream, Fault::ExpiredToken))),
+        (0, 5, Some((Api::GetClip, Fault::ExpiredToken))),
+        (0, 5, Some((Api::GetClip, Fault::ExpireCredentials))),
+        (0, 5, Some((Api::ListFragments, signature(403, "InvalidSignatureException")))),
+        (0, 5, Some((Api::GetDataEndpoint, signature(401, "NotAuthorizedException")))),
+        // The clock is off: refused, then corrected.
+        (600_000, 0, None),
+    ];
     for source in [Source::Environment, Source::Profile, Source::Process] {
-        for api in [Api::DescribeStream, Api::GetClip] {
+        for (clock_offset_ms, code, fault) in cases.clone() {
+            let faults = fault.map(|(api, fault)| FaultRule::always(api, fault));
             let scene = Scene::new(EmulatorConfig {
-                faults: vec![FaultRule::always(api, Fault::ExpiredToken)],
+                clock_offset_ms,
+                faults: faults.into_iter().collect(),
                 ..EmulatorConfig::with_cameras([Camera::steady("gate")])
             });
             scene.write_jobs("", &[Job::new("gate", "gate", minute())]);
             with_notification(&scene);
             let output = run(&scene, &canaries, source, "text");
-            assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
             expect_clean_output(&output);
             expect_clean_scene(&scene);
+            expect_clean_notification(&scene);
         }
     }
 }

@@ -46,4 +46,11 @@ const AWAY_AFTER: Duration = Duration::from_secs(5);
 const THROTTLED_AFTER: Duration = Duration::from_secs(20);
 
 /// How long a paused stream is left alone between two probes.
-const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How far apart a call makes its attempts that fails alone: eight of them outlast two minutes without clips.
+pub(super) const APART_INTERVAL: Duration = Duration::from_secs(20);
+
+/// After how long in which nobody asked a failure tells nothing of what the service does now: longer than a call that
+/// goes on waits before it asks again.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);

@@ -108,6 +108,7 @@ impl Drop for Trace<'_> {
 impl CallObserver for Trace<'_> {
     fn answered(&self, request_id: Option<&str>) {
         *self.request_id.lock().unwrap_or_else(PoisonError::into_inner) = request_id.map(str::to_owned);
+        self.observer.answered(request_id);
     }
 
     fn attempt(&self, attempt: Attempt) {

@@ -21,6 +21,34 @@ pub(super) enum Evidence {
     OtherStreams,
 }
 
+/// The stream that a call is about.
+pub(super) struct Subject<'a> {
+    pub(super) name: &'a str,
+    arn: Option<&'a StreamArn>,
+}
+
+impl Subject<'_> {
+    /// What its points and its health are kept under.
+    pub(super) fn key(&self) -> &str {
+        self.arn.map_or(self.name, StreamArn::as_str)
+    }
+}
+
+impl<'a> From<&'a StreamArn> for Subject<'a> {
+    fn from(arn: &'a StreamArn) -> Self {
+        Self { name: arn.name(), arn: Some(arn) }
+    }
+}
+
+impl<'a> From<&'a StreamSelector> for Subject<'a> {
+    fn from(selector: &'a StreamSelector) -> Self {
+        match selector {
+            StreamSelector::Arn(arn) => arn.into(),
+            StreamSelector::Name(name) => Self { name, arn: None },
+        }
+    }
+}
+
 /// One call.
 #[async_trait]
 pub(super) trait Request: Send {
@@ -29,11 +57,10 @@ pub(super) trait Request: Send {
 
     /// The API's name.
     fn api(&self) -> &'static str;
-    /// What the stream is known by: its ARN, if there is one.
-    fn key(&self) -> &str;
-    /// The stream's name.
-    fn stream(&self) -> &str;
-    fn cost(&self) -> Cost;
+    fn subject(&self) -> Subject<'_>;
+    fn cost(&self) -> Cost {
+        Cost::Control(self.api())
+    }
     /// The endpoint that it goes to, when it is not the control plane's.
     fn endpoint(&self) -> Option<(&StreamArn, DataApi)> {
         None
@@ -42,7 +69,9 @@ pub(super) trait Request: Send {
     fn attempts(&self) -> u32 {
         u32::MAX
     }
-    fn evidence(&self) -> Evidence;
+    fn evidence(&self) -> Evidence {
+        self.subject().arn.map_or(Evidence::OtherStreams, |arn| Evidence::Describe(arn.clone()))
+    }
     /// Sends it, once.
     async fn send(
         &mut self,
@@ -62,21 +91,11 @@ impl Request for Describe<'_> {
         "DescribeStream"
     }
 
-    fn key(&self) -> &str {
-        match self.0 {
-            StreamSelector::Arn(arn) => arn.as_str(),
-            StreamSelector::Name(name) => name,
-        }
+    fn subject(&self) -> Subject<'_> {
+        self.0.into()
     }
 
-    fn stream(&self) -> &str {
-        self.0.name()
-    }
-
-    fn cost(&self) -> Cost {
-        Cost::Control("DescribeStream")
-    }
-
+    // Nothing cheaper shows that the stream's part of the service answers.
     fn evidence(&self) -> Evidence {
         Evidence::OtherStreams
     }
@@ -101,20 +120,8 @@ impl Request for ListTags<'_> {
         "ListTagsForStream"
     }
 
-    fn key(&self) -> &str {
-        self.0.as_str()
-    }
-
-    fn stream(&self) -> &str {
-        self.0.name()
-    }
-
-    fn cost(&self) -> Cost {
-        Cost::Control("ListTagsForStream")
-    }
-
-    fn evidence(&self) -> Evidence {
-        Evidence::Describe(self.0.clone())
+    fn subject(&self) -> Subject<'_> {
+        self.0.into()
     }
 
     async fn send(
@@ -137,20 +144,8 @@ impl Request for FindEndpoint<'_> {
         "GetDataEndpoint"
     }
 
-    fn key(&self) -> &str {
-        self.0.as_str()
-    }
-
-    fn stream(&self) -> &str {
-        self.0.name()
-    }
-
-    fn cost(&self) -> Cost {
-        Cost::Control("GetDataEndpoint")
-    }
-
-    fn evidence(&self) -> Evidence {
-        Evidence::Describe(self.0.clone())
+    fn subject(&self) -> Subject<'_> {
+        self.0.into()
     }
 
     async fn send(
@@ -173,12 +168,8 @@ impl Request for List<'_> {
         "ListFragments"
     }
 
-    fn key(&self) -> &str {
-        self.0.stream.as_str()
-    }
-
-    fn stream(&self) -> &str {
-        self.0.stream.name()
+    fn subject(&self) -> Subject<'_> {
+        (&self.0.stream).into()
     }
 
     fn cost(&self) -> Cost {
@@ -187,10 +178,6 @@ impl Request for List<'_> {
 
     fn endpoint(&self) -> Option<(&StreamArn, DataApi)> {
         Some((&self.0.stream, DataApi::ListFragments))
-    }
-
-    fn evidence(&self) -> Evidence {
-        Evidence::Describe(self.0.stream.clone())
     }
 
     async fn send(
@@ -216,12 +203,8 @@ impl Request for Clip<'_> {
         "GetClip"
     }
 
-    fn key(&self) -> &str {
-        self.query.stream.as_str()
-    }
-
-    fn stream(&self) -> &str {
-        self.query.stream.name()
+    fn subject(&self) -> Subject<'_> {
+        (&self.query.stream).into()
     }
 
     fn cost(&self) -> Cost {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::Instrument;
 
-use super::limit::{Answered, Call, Pace, Pass, Verdict};
+use super::limit::{APART_INTERVAL, Answered, Call, Pace, Pass, Verdict};
 use super::request::{Clip, Describe, Evidence, FindEndpoint, List, ListTags, Request};
 use super::{
     Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, DataApi, FailureKind, FragmentPage, ListQuery,
@@ -74,7 +74,7 @@ impl<A: Archive> Retry<A> {
         mut request: R,
         observer: &dyn CallObserver,
     ) -> Result<R::Answer, ArchiveError> {
-        let call = self.pace.call(request.key(), request.stream());
+        let call = self.pace.call(request.subject().key(), request.subject().name);
         let result = self.attempt(&call, &mut request, observer).await;
         if request.api() == "GetClip" {
             observer.spent(call.spent());
@@ -111,15 +111,23 @@ impl<A: Archive> Retry<A> {
             let verdict = match verdict {
                 Some(Verdict::Doubt) => {
                     let answers = self.ask_for(request.evidence(), call, observer).await;
-                    tracing::debug!(api = request.api(), stream = request.stream(), answers, "service asked");
+                    tracing::debug!(
+                        api = request.api(),
+                        stream = request.subject().name,
+                        answers,
+                        "service asked"
+                    );
                     Some(call.settle(answers, observer))
                 }
                 verdict => verdict,
             };
             let delay = match verdict {
                 Some(Verdict::GivenUp) => return Err(self.given_up(request, &error.message)),
-                Some(Verdict::Counted(spent)) if spent >= attempts => return Err(error),
+                Some(Verdict::Counted(spent) | Verdict::Apart(spent)) if spent >= attempts => {
+                    return Err(error);
+                }
                 Some(Verdict::Counted(spent)) => jitter(spent),
+                Some(Verdict::Apart(_)) => APART_INTERVAL,
                 Some(Verdict::Free | Verdict::Doubt) => {
                     free += 1;
                     jitter(free.min(MOST_FREE_COUNTED))
@@ -147,13 +155,16 @@ impl<A: Archive> Retry<A> {
             if !self.inner.needs_endpoint(stream, api) {
                 return Ok(());
             }
+            // Begun before its turn comes: should the stream be given up meanwhile, those who wait are, too.
+            let mut request = FindEndpoint(stream, api);
+            let call = self.pace.call(request.subject().key(), request.subject().name);
             let asking = {
                 let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
                 Arc::clone(endpoints.entry((stream.clone(), api)).or_default())
             };
             let _asking = asking.lock().await;
             if self.inner.needs_endpoint(stream, api) {
-                self.persist(FindEndpoint(stream, api), observer).await?;
+                self.attempt(&call, &mut request, observer).await?;
             }
             Ok(())
         })
@@ -194,7 +205,7 @@ impl<A: Archive> Retry<A> {
         };
         ArchiveError {
             api: request.api(),
-            stream: request.stream().to_owned(),
+            stream: request.subject().name.to_owned(),
             kind: FailureKind::Away,
             code: None,
             message: format!(

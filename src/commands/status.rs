@@ -102,7 +102,7 @@ fn export(
     let videos = store.outputs(&record.identity.id)?.into_iter();
     let mut output: Vec<PathBuf> =
         videos.filter(|output| output.role == OutputRole::Video).map(|output| output.path).collect();
-    if output.is_empty() {
+    if output.is_empty() && !record.state.is_final() {
         output.push(record.spec.output.clone());
     }
     Ok(ExportRecordReport {

@@ -1,5 +1,7 @@
 //! What the tables of exports have in common: one at the end of a run, one of `status`.
 
+use std::path::PathBuf;
+
 use super::state::seconds;
 use super::table::{Align, Paint};
 use super::units::{bytes, millis};
@@ -44,6 +46,12 @@ impl ExportRow<'_> {
             measured(self.bytes, bytes),
         ]
     }
+}
+
+/// The files that an export has become: without a video, the proof that there was nothing to show.
+pub(super) fn produced(output: &[PathBuf], manifest: Option<&PathBuf>) -> Vec<String> {
+    let proof = manifest.filter(|_| output.is_empty());
+    output.iter().chain(proof).map(|path| path.display().to_string()).collect()
 }
 
 /// The end of a range, without the date where it is the start's.

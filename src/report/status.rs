@@ -1,7 +1,7 @@
 //! The text of `status`: its first line answers "did last night work?", what is not there comes next.
 
 use super::answer::{rank, reason};
-use super::exports::{COLUMNS, ExportRow, chunks, section};
+use super::exports::{COLUMNS, ExportRow, chunks, produced, section};
 use super::state::seconds;
 use super::table::{Align, Paint, Table};
 use super::units::{bytes, counted, millis, one_line};
@@ -112,11 +112,11 @@ fn table(exports: &[&ExportRecordReport]) -> Table {
     table
 }
 
-/// The videos of finished exports. Not in the table: with their paths no row would fit a terminal.
+/// What finished exports have become. Not in the table: with their paths no row would fit a terminal.
 fn outputs(exports: &[&ExportRecordReport]) -> Vec<String> {
     let finished =
         exports.iter().filter(|export| matches!(export.status, ExportState::Done | ExportState::Partial));
-    finished.flat_map(|export| &export.output).map(|path| path.display().to_string()).collect()
+    finished.flat_map(|export| produced(&export.output, export.manifest.as_ref())).collect()
 }
 
 /// Why exports are not there, or not whole.

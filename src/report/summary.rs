@@ -1,6 +1,6 @@
 //! The text that a run ends with on standard output.
 
-use super::exports::{COLUMNS, ExportRow, section};
+use super::exports::{COLUMNS, ExportRow, produced, section};
 use super::state::seconds;
 use super::table::{Align, Paint, Table};
 use super::units::{bytes, counted, millis, one_line};
@@ -60,11 +60,7 @@ fn gaps_in_short(gaps: &[GapReport]) -> String {
 fn outputs(exports: &[ExportReport]) -> Vec<String> {
     let mut lines = Vec::new();
     for export in exports {
-        lines.extend(export.output.iter().map(|path| path.display().to_string()));
-        // An export without a video still has the proof that there was nothing.
-        if export.output.is_empty() {
-            lines.extend(export.manifest.iter().map(|path| path.display().to_string()));
-        }
+        lines.extend(produced(&export.output, export.manifest.as_ref()));
     }
     lines
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::task::JoinError;
 
-use super::cancelled;
 use super::decide;
 use super::dispatcher::{Dispatcher, TaskEnd, panicked};
 use super::export::Phase;
@@ -21,7 +20,7 @@ use crate::crash_point::{Point, reached};
 use crate::fs;
 use crate::model::event::RunEvent;
 use crate::model::{
-    ChunkState, ExportEvent, ExportId, ExportSpec, ExportState, GapPolicy, RequestBounds, TimeRange,
+    Attempt, ChunkState, ExportEvent, ExportId, ExportSpec, ExportState, GapPolicy, RequestBounds, TimeRange,
 };
 use crate::plan::Gap;
 use crate::store::{ChunkRecord, Finish, Store};
@@ -32,8 +31,14 @@ const MOST_LOSSES: u32 = 3;
 /// How long to wait for the tags of a stream.
 const TAGS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a merge brings back: which export, and its staging folder or why there is none.
-pub(super) type MergeOutcome = (usize, Result<Staged, MergeFailure>);
+/// What a merge brings back.
+pub(super) struct MergeOutcome {
+    pub(super) export: usize,
+    /// The staging folder, or why there is none.
+    pub(super) staged: Result<Staged, MergeFailure>,
+    /// What was requested for it.
+    pub(super) attempts: Vec<Attempt>,
+}
 
 impl Dispatcher<'_> {
     /// Moves an export on when nothing of it is under way any more.
@@ -95,8 +100,13 @@ impl Dispatcher<'_> {
         let observer = Observer::new(&self.request.events);
         self.tasks.spawn(async move {
             let bounds = inclusive(range);
-            let result = list::any_fragment(&*fetch.archive, &stream.arn, other, bounds, &observer).await;
-            TaskEnd::Probed { export: index, result, attempts: observer.into_attempts() }
+            let asking = list::any_fragment(&*fetch.archive, &stream.arn, other, bounds, &observer);
+            let result = fetch.unless_stopped(asking).await;
+            let attempts = observer.into_attempts();
+            match result {
+                Some(result) => TaskEnd::Probed { export: index, result, attempts },
+                None => TaskEnd::Cut { export: index, attempts },
+            }
         });
     }
 
@@ -169,25 +179,25 @@ impl Dispatcher<'_> {
             };
             let archive = Arc::clone(&self.request.archive);
             let observer = Observer::new(&self.request.events);
-            let mut cancel = self.request.cancel.clone();
+            let fetch = Arc::clone(&self.fetch);
             self.merges.spawn(async move {
                 // Tags are a nicety of the manifest: neither a missing permission nor a service that is away may
                 // fail the merge or hold it up.
-                job.tags = tokio::select! {
-                    tags = archive.list_tags(&job.stream.arn, &observer) => tags.ok(),
-                    () = tokio::time::sleep(TAGS_PATIENCE) => None,
-                    () = cancelled(&mut cancel) => None,
-                };
+                let asking = archive.list_tags(&job.stream.arn, &observer);
+                let tags = fetch.unless_stopped(tokio::time::timeout(TAGS_PATIENCE, asking)).await;
+                job.tags = tags.and_then(Result::ok).and_then(Result::ok);
                 let staged = tokio::task::spawn_blocking(move || finish::stage(&job)).await;
-                (index, staged.unwrap_or_else(|error| Err(panicked(&error).into())))
+                let staged = staged.unwrap_or_else(|error| Err(panicked(&error).into()));
+                MergeOutcome { export: index, staged, attempts: observer.into_attempts() }
             });
         }
         Ok(())
     }
 
     pub(super) fn merge_ended(&mut self, end: Result<MergeOutcome, JoinError>) -> Result<(), Stop> {
-        let (index, result) = end.map_err(|error| panicked(&error))?;
-        match result {
+        let MergeOutcome { export: index, staged, attempts } = end.map_err(|error| panicked(&error))?;
+        self.record(index, None, attempts)?;
+        match staged {
             Ok(staged) => self.conclude(index, &staged),
             Err(MergeFailure::LostChunk(path)) => self.fetch_again(index, &path),
             Err(MergeFailure::Failed(error)) => self.give_up(index, &error),

@@ -129,8 +129,8 @@ fn look_up(
         claimed.insert(own.as_ref().map_or_else(|| identity.id.clone(), |own| own.identity.id.clone()));
     }
     let mut earlier = Vec::new();
-    for record in store.unfinished_with_resume_key(&identity.resume_key)? {
-        if record.identity.id == identity.id || !claimed.insert(record.identity.id.clone()) {
+    for record in store.unfinished_beside(&identity)? {
+        if !claimed.insert(record.identity.id.clone()) {
             continue;
         }
         // What does not decide the content follows the job file as it is now.
@@ -242,11 +242,13 @@ fn superseded(
     // What a stream that cannot be described would have claimed is not known.
     let unknown: BTreeSet<&str> =
         streams.iter().filter(|(_, stream)| stream.is_err()).map(|(selector, _)| selector.name()).collect();
-    let mut unfinished = store.unfinished()?;
-    unfinished.retain(|record| {
-        let may_be_asked_for = unknown.contains(record.stream_arn.name())
-            || jobs.is_some_and(|jobs| !jobs.contains(&record.spec.job));
-        !claimed.contains(&record.identity.id) && (record.superseded || !may_be_asked_for)
-    });
-    Ok(unfinished)
+    let mut superseded = Vec::new();
+    for export in store.unfinished()? {
+        let may_be_asked_for =
+            unknown.contains(export.stream.name()) || jobs.is_some_and(|jobs| !jobs.contains(&export.job));
+        if !claimed.contains(&export.id) && (export.superseded || !may_be_asked_for) {
+            superseded.extend(store.export(&export.id)?);
+        }
+    }
+    Ok(superseded)
 }

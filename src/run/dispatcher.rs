@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
 use super::closing::MergeOutcome;
 use super::decide;
@@ -29,14 +30,34 @@ use crate::model::{Attempt, ChunkEvent, ChunkState};
 use crate::plan::{self, PlannedChunk};
 use crate::store::{AttemptRecord, ChunkError, ChunkRecord, NewChunk};
 
-/// How long to wait for what a task has to say when the run ends before it.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How long to wait for what tasks have to say when the run ends before it: all of them end at once but those that
+/// sync a file.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// What a task brings back.
 pub(super) enum TaskEnd {
-    Listed { export: usize, seq: u32, result: Result<ListedWindow, ArchiveError>, attempts: Vec<Attempt> },
-    Fetched { export: usize, chunk: Box<ChunkRecord>, outcome: FetchOutcome, attempts: Vec<Attempt> },
-    Probed { export: usize, result: Result<bool, ArchiveError>, attempts: Vec<Attempt> },
+    Listed {
+        export: usize,
+        seq: u32,
+        result: Result<ListedWindow, ArchiveError>,
+        attempts: Vec<Attempt>,
+    },
+    Fetched {
+        export: usize,
+        chunk: Box<ChunkRecord>,
+        outcome: FetchOutcome,
+        attempts: Vec<Attempt>,
+    },
+    Probed {
+        export: usize,
+        result: Result<bool, ArchiveError>,
+        attempts: Vec<Attempt>,
+    },
+    /// The run stopped before it had listed or asked.
+    Cut {
+        export: usize,
+        attempts: Vec<Attempt>,
+    },
 }
 
 /// One run under way.
@@ -118,8 +139,11 @@ impl<'a> Dispatcher<'a> {
         self.check_folders()?;
         self.request.events.event(RunEvent::RunStarted { exports: self.exports.len() as u64 });
         let result = self.work().await;
-        if result.is_err() {
-            self.wind_down().await?;
+        if result.is_err()
+            && let Err(stop) = self.wind_down().await
+        {
+            // Why the run ends is told already; the next one puts right what this leaves.
+            tracing::error!(error = chain(&stop), "the end of the run could not be recorded in full");
         }
         result
     }
@@ -165,19 +189,37 @@ impl<'a> Dispatcher<'a> {
     /// Ends all tasks; merges leave their export where they found it.
     async fn wind_down(&mut self) -> Result<(), Stop> {
         self.stop_merges.store(true, Ordering::SeqCst);
-        // Fetches end at once and bring the requests they have made, the one that is cut too; listings are cut.
+        // Tasks end at once and bring the requests they have made, the one that is cut too.
         self.fetch.stop.send_replace(true);
-        while let Ok(Some(Ok(end))) = tokio::time::timeout(LAST_WORDS, self.tasks.join_next()).await {
-            if let TaskEnd::Fetched { export, chunk, attempts, .. } = end {
-                self.record(export, Some(&chunk), attempts)?;
-            }
+        let mut result = Ok(());
+        let deadline = Instant::now() + LAST_WORDS;
+        while let Ok(Some(end)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
+            let said = end.map_err(|error| panicked(&error)).and_then(|end| self.last_words(end));
+            result = result.and(said);
         }
         self.tasks.shutdown().await;
         while let Some(end) = self.merges.join_next().await {
-            let (index, _) = end.map_err(|error| panicked(&error))?;
-            self.undo_merge(index)?;
+            let undone = end.map_err(|error| panicked(&error)).and_then(
+                |MergeOutcome { export, attempts, .. }| {
+                    self.record(export, None, attempts)?;
+                    self.undo_merge(export)
+                },
+            );
+            result = result.and(undone);
         }
-        Ok(())
+        result
+    }
+
+    /// Records what a task brings after the run was stopped: what it has got need not be asked for again.
+    fn last_words(&mut self, end: TaskEnd) -> Result<(), Stop> {
+        match end {
+            TaskEnd::Fetched { outcome: FetchOutcome::Fetched { .. }, .. }
+            | TaskEnd::Listed { result: Ok(_), .. } => self.task_ended(Ok(end)),
+            TaskEnd::Fetched { export, chunk, attempts, .. } => self.record(export, Some(&chunk), attempts),
+            TaskEnd::Listed { export, attempts, .. }
+            | TaskEnd::Probed { export, attempts, .. }
+            | TaskEnd::Cut { export, attempts } => self.record(export, None, attempts),
+        }
     }
 
     /// Takes an export up.
@@ -243,6 +285,7 @@ impl<'a> Dispatcher<'a> {
                 self.record(export, None, attempts)?;
                 self.probed(export, result)
             }
+            TaskEnd::Cut { export, attempts } => self.record(export, None, attempts),
         }
     }
 

@@ -40,8 +40,19 @@ pub(super) struct FetchContext {
     pub(super) work: PathBuf,
     /// Attempts per chunk: requests that fail in passing, and clips that are not what was asked for.
     pub(super) attempts: u32,
-    /// Becomes true when the run ends before its fetches do.
+    /// Becomes true when the run ends before its tasks do.
     pub(super) stop: watch::Sender<bool>,
+}
+
+impl FetchContext {
+    /// Carries out what a task does, unless the run stops before; then its request is cut.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut stop = self.stop.subscribe();
+        tokio::select! {
+            done = work => Some(done),
+            () = cancelled(&mut stop) => None,
+        }
+    }
 }
 
 /// One chunk to fetch.
@@ -74,14 +85,20 @@ pub(super) enum FetchOutcome {
     Stop(Stop),
 }
 
-/// Where a chunk's file lies; the only place that names it.
+/// Where a chunk's file lies.
 pub(super) fn chunk_path(work: &Path, export: &ExportId, chunk: ChunkId) -> PathBuf {
-    export_folder(work, export).join(format!("{chunk}.mp4"))
+    export_folder(work, export).join(chunk_name(chunk))
 }
 
-/// The chunk whose file that is.
+/// What a chunk's file is called; the only place that names it.
+pub(super) fn chunk_name(chunk: ChunkId) -> String {
+    format!("{chunk}.mp4")
+}
+
+/// The chunk whose file is called so.
 pub(super) fn chunk_of(path: &Path) -> Option<ChunkId> {
-    path.file_stem()?.to_str()?.parse().ok().map(ChunkId)
+    let chunk = path.file_stem()?.to_str()?.parse().ok().map(ChunkId)?;
+    (path.file_name()? == chunk_name(chunk).as_str()).then_some(chunk)
 }
 
 /// Where the chunks of an export wait for their merge.
@@ -91,20 +108,13 @@ pub(super) fn export_folder(work: &Path, export: &ExportId) -> PathBuf {
 
 /// Fetches a chunk until its file is whole or there is a reason to stop trying.
 ///
-/// When the run stops, the request that is under way is cut, and the observer is told of it before this returns.
+/// When the run stops, the request that is under way is cut, and the observer is told of it before this returns; a
+/// file that is whole is kept all the same.
 pub(super) async fn fetch(
     context: &FetchContext,
     job: &FetchJob,
     observer: &dyn CallObserver,
 ) -> FetchOutcome {
-    let mut stop = context.stop.subscribe();
-    tokio::select! {
-        outcome = fetch_chunk(context, job, observer) => outcome,
-        () = cancelled(&mut stop) => FetchOutcome::Stop(Stop::Interrupted),
-    }
-}
-
-async fn fetch_chunk(context: &FetchContext, job: &FetchJob, observer: &dyn CallObserver) -> FetchOutcome {
     let path = chunk_path(&context.work, &job.export, job.chunk);
     let mut part = path.clone().into_os_string();
     part.push(".part");
@@ -122,8 +132,20 @@ async fn fetch_chunk(context: &FetchContext, job: &FetchJob, observer: &dyn Call
     let mut useless = 0;
     loop {
         let mut sink = FileSink::new(part.clone());
-        let problem = match context.archive.get_clip(&query, &mut sink, &counter).await {
-            Ok(_) => match keep(sink, job.fragments.clone(), path.clone()).await {
+        let asking = async {
+            match context.archive.get_clip(&query, &mut sink, &counter).await {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    let overtaken = error.kind == FailureKind::OutsideRetention;
+                    Err((overtaken, classify(context, job, error, observer).await))
+                }
+            }
+        };
+        let Some(asked) = context.unless_stopped(asking).await else {
+            return FetchOutcome::Stop(Stop::Interrupted);
+        };
+        let problem = match asked {
+            Ok(()) => match keep(sink, job.fragments.clone(), path.clone()).await {
                 Ok(Kept::Whole { size_bytes, sha256 }) => {
                     return FetchOutcome::Fetched { size_bytes, sha256 };
                 }
@@ -139,27 +161,29 @@ async fn fetch_chunk(context: &FetchContext, job: &FetchJob, observer: &dyn Call
                 }
                 Err(error) => return FetchOutcome::Stop(Stop::of_fs(error)),
             },
-            Err(error) => {
-                let overtaken = error.kind == FailureKind::OutsideRetention;
-                match classify(context, job, error, observer).await {
-                    Ok(outcome) => return outcome,
-                    Err(_) if overtaken && query.bounds.start < first_start(job) => {
-                        // Retention has passed the bound, and not yet the fragment: ask from there, while it lives.
-                        query.bounds.start = first_start(job);
-                        continue;
-                    }
-                    Err(transient) => transient,
-                }
+            Err((_, Ok(outcome))) => return outcome,
+            Err((true, Err(_))) if query.bounds.start < first_start(job) => {
+                // Retention has passed the bound, and not yet the fragment: ask from there, while it lives.
+                query.bounds.start = first_start(job);
+                query.attempts = left(context, useless, &counter).max(1);
+                continue;
             }
+            Err((_, Err(transient))) => transient,
         };
         useless += 1;
-        let spent = useless + counter.spent.load(Ordering::Relaxed);
-        if spent >= context.attempts {
+        query.attempts = left(context, useless, &counter);
+        if query.attempts == 0 {
             return FetchOutcome::Failed(problem);
         }
-        query.attempts = context.attempts - spent;
-        tokio::time::sleep(archive::jitter(useless)).await;
+        if context.unless_stopped(tokio::time::sleep(archive::jitter(useless))).await.is_none() {
+            return FetchOutcome::Stop(Stop::Interrupted);
+        }
     }
+}
+
+/// How many of the chunk's attempts are left.
+fn left(context: &FetchContext, useless: u32, counter: &SpentCounter<'_>) -> u32 {
+    context.attempts.saturating_sub(useless + counter.spent.load(Ordering::Relaxed))
 }
 
 /// When the chunk's first fragment begins; its request's bound lies a little earlier.
@@ -429,7 +453,7 @@ impl ClipSink for FileSink {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::archive::{FragmentPage, LimitSettings, ListQuery, RetrySettings, StreamDescription};
     use crate::clock::SystemClock;
@@ -438,7 +462,7 @@ mod tests {
     use crate::run::observe::Observer;
 
     /// An archive that is asked for nothing but clips, and never answers.
-    struct SilentArchive;
+    pub(in crate::run) struct SilentArchive;
 
     #[async_trait::async_trait]
     impl Archive for SilentArchive {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::facts::Facts;
-use super::fetch::{chunk_of, chunk_path, export_folder};
+use super::fetch::{chunk_name, chunk_of, chunk_path, export_folder};
 use super::stop::Stop;
 use crate::archive::StreamDescription;
 use crate::crash_point::{Point, reached};
@@ -219,7 +219,7 @@ fn keep_chunks(store: &Store, id: &ExportId, work: &Path, folder: &Path) -> Resu
     for chunk in store.leaf_chunks(id) {
         let chunk = chunk?;
         if chunk.state == ChunkState::Fetched {
-            fs::link_or_copy(&chunk_path(work, id, chunk.id), &folder.join(format!("{}.mp4", chunk.id)))?;
+            fs::link_or_copy(&chunk_path(work, id, chunk.id), &folder.join(chunk_name(chunk.id)))?;
         }
     }
     fs::sync_dir(folder)?;

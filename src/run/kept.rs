@@ -1,8 +1,8 @@
 //! Listings that `plan` made and left in the state file, and when they are as good as a new one.
 //!
 //! A listing by server timestamps is final once its window is over and settled: what is ingested later has a later
-//! timestamp. By producer timestamps a camera that was away can still fill a window hours later, so such a listing
-//! counts for as long as a run may take between its own listing and the last clip.
+//! timestamp. By producer timestamps a camera that was away can fill a window that is long over: such a listing is
+//! never as good as one that the run makes, and is not kept.
 
 use super::list::ListedWindow;
 use crate::error::chain;
@@ -10,11 +10,8 @@ use crate::model::{StreamArn, TimestampKind, UtcMillis};
 use crate::plan::{self, WindowQuery};
 use crate::store::{Listing, ListingKey, Store, StoreError};
 
-/// How long a listing by server timestamps counts, in milliseconds.
-const SERVER_AGE_MS: i64 = 24 * 3_600_000;
-
-/// How long a listing by producer timestamps counts, in milliseconds.
-const PRODUCER_AGE_MS: i64 = 3_600_000;
+/// How long a listing counts, in milliseconds.
+const AGE_MS: i64 = 24 * 3_600_000;
 
 /// A listing that a window can be planned from.
 pub(super) struct Kept(Listing);
@@ -31,7 +28,7 @@ impl Kept {
         let found = store.kept_listing(&key(stream, query));
         // A listing that cannot be read costs a request, nothing more.
         let listing = found.inspect_err(|error| tell("read", error)).ok()??;
-        is_usable(listing.listed_at, query, settle_ms, now).then_some(Self(listing))
+        objection(listing.listed_at, query, settle_ms, now).is_none().then_some(Self(listing))
     }
 
     /// The same for a run, which will remove it at its end.
@@ -61,22 +58,29 @@ pub(super) fn key(stream: &StreamArn, query: &WindowQuery) -> ListingKey {
     ListingKey { stream: stream.clone(), timestamps: query.timestamps, window: query.window }
 }
 
-/// Whether a listing made at `listed_at` says at `now` what a new one would.
-pub(super) fn is_usable(listed_at: UtcMillis, query: &WindowQuery, settle_ms: u64, now: UtcMillis) -> bool {
+/// Why a listing made at `listed_at` may not say at `now` what a new one would.
+pub(super) fn objection(
+    listed_at: UtcMillis,
+    query: &WindowQuery,
+    settle_ms: u64,
+    now: UtcMillis,
+) -> Option<&'static str> {
+    if query.timestamps == TimestampKind::Producer {
+        return Some("by producer timestamps hours that are over can still be filled: a run lists them anew");
+    }
     // A run waits for no more than the end of its range, though it lists a little beyond.
     let end = plan::list_bounds(query.window).end.min(query.range.end());
     let settled = end + i64::try_from(settle_ms).unwrap_or(i64::MAX);
-    let longest = match query.timestamps {
-        TimestampKind::Server => SERVER_AGE_MS,
-        TimestampKind::Producer => PRODUCER_AGE_MS,
-    };
+    if listed_at < settled {
+        return Some("the end of a range is too recent: its fragments may still be on their way");
+    }
     // A clock that was set back tells nothing of an age.
-    settled <= listed_at && (0..=longest).contains(&(now - listed_at))
+    (!(0..=AGE_MS).contains(&(now - listed_at))).then_some("it is too old")
 }
 
 /// Removes the listings that were used, or that nobody will use any more.
 pub(super) fn drop_old(store: &mut Store, now: UtcMillis) {
-    if let Err(error) = store.drop_listings(now - SERVER_AGE_MS) {
+    if let Err(error) = store.drop_listings(now - AGE_MS) {
         tell("remove", &error);
     }
 }
@@ -107,7 +111,7 @@ mod tests {
     }
 
     fn usable(query: &WindowQuery, listed_at: i64, now: i64) -> bool {
-        is_usable(UtcMillis::new(listed_at), query, SETTLE, UtcMillis::new(now))
+        objection(UtcMillis::new(listed_at), query, SETTLE, UtcMillis::new(now)).is_none()
     }
 
     #[test]
@@ -122,14 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_grows_old_sooner_where_the_past_can_still_change() {
+    fn a_listing_grows_old_and_counts_for_nothing_where_the_past_can_still_change() {
         let listed_at = 3 * HOUR;
         let server = query(TimestampKind::Server);
         assert!(usable(&server, listed_at, listed_at + 24 * HOUR));
         assert!(!usable(&server, listed_at, listed_at + 24 * HOUR + 1));
         let producer = query(TimestampKind::Producer);
-        assert!(usable(&producer, listed_at, listed_at + HOUR));
-        assert!(!usable(&producer, listed_at, listed_at + HOUR + 1));
+        assert!(!usable(&producer, listed_at, listed_at));
         assert!(!usable(&server, listed_at, listed_at - 1), "listed in the future");
     }
 }

@@ -87,9 +87,13 @@ impl Dispatcher<'_> {
                     }
                 }
             };
-            let result = spending(unspent, listing).await;
+            let result = fetch.unless_stopped(spending(unspent, listing)).await;
             drop(watched);
-            TaskEnd::Listed { export: index, seq, result, attempts: observer.into_attempts() }
+            let attempts = observer.into_attempts();
+            match result {
+                Some(result) => TaskEnd::Listed { export: index, seq, result, attempts },
+                None => TaskEnd::Cut { export: index, attempts },
+            }
         });
     }
 

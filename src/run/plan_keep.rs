@@ -32,13 +32,15 @@ pub(super) struct Offer {
     pub(super) listing: Listing,
     /// What it took.
     pub(super) cost: ListingCost,
-    /// Whether it will do for a run.
-    pub(super) is_settled: bool,
+    /// Why it will not do for a run.
+    pub(super) objection: Option<&'static str>,
 }
 
 /// Keeps listings, and knows which requests a run has to repeat.
 pub(super) struct Keeper {
     state: Option<PathBuf>,
+    /// Whether the plan reads that file meanwhile.
+    is_open: bool,
     clock: Arc<dyn Clock>,
     batch: Vec<Offer>,
     batch_bytes: usize,
@@ -57,13 +59,16 @@ pub(super) struct KeptTally {
 
 impl Keeper {
     /// Keeps listings in the state file, or nowhere and says why.
-    pub(super) fn new(state: Result<PathBuf, String>, clock: Arc<dyn Clock>) -> Self {
+    ///
+    /// `is_open` says whether this process reads that file meanwhile.
+    pub(super) fn new(state: Result<PathBuf, String>, is_open: bool, clock: Arc<dyn Clock>) -> Self {
         let (state, not_kept) = match state {
             Ok(state) => (Some(state), None),
             Err(reason) => (None, Some(reason)),
         };
         Self {
             state,
+            is_open,
             clock,
             batch: Vec::new(),
             batch_bytes: 0,
@@ -83,8 +88,7 @@ impl Keeper {
         if self.state.is_none() {
             return self.list_again(offer.export, offer.cost);
         }
-        if !offer.is_settled {
-            let reason = "the end of a range is too recent: its fragments may still be on their way";
+        if let Some(reason) = offer.objection {
             self.not_kept.get_or_insert_with(|| reason.to_owned());
             return self.list_again(offer.export, offer.cost);
         }
@@ -108,7 +112,7 @@ impl Keeper {
         let Some(state) = self.state.clone().filter(|_| !batch.is_empty()) else { return };
         let (exports, listings): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|offer| ((offer.export, offer.cost), (offer.key, offer.listing))).unzip();
-        let stored = store(&state, &self.clock, &listings);
+        let stored = store(&state, self.is_open, &self.clock, &listings);
         let Err(error) = stored else {
             self.windows_kept += listings.len() as u64;
             return;
@@ -127,9 +131,15 @@ impl Keeper {
     }
 }
 
-fn store(state: &Path, clock: &Arc<dyn Clock>, listings: &[(ListingKey, Listing)]) -> Result<(), StoreError> {
+fn store(
+    state: &Path,
+    is_open: bool,
+    clock: &Arc<dyn Clock>,
+    listings: &[(ListingKey, Listing)],
+) -> Result<(), StoreError> {
     let _lock = StateLock::acquire(state, &**clock)?;
-    let mut store = Store::open(state, Arc::clone(clock))?;
+    let open = if is_open { Store::open_again } else { Store::open };
+    let mut store = open(state, Arc::clone(clock))?;
     kept::drop_old(&mut store, clock.now());
     store.keep_listings(listings)
 }

@@ -129,7 +129,8 @@ impl Planner<'_> {
     /// Lists all windows in their order, some at a time, and puts each export together as soon as its last is there.
     async fn list_all(&self) -> Result<Listed, Stop> {
         let request = self.request;
-        let mut keeper = Keeper::new(request.keep_in.clone(), Arc::clone(&request.clock));
+        let keep_in = request.keep_in.clone();
+        let mut keeper = Keeper::new(keep_in, !request.store.is_in_memory(), Arc::clone(&request.clock));
         let mut exports = BTreeMap::new();
         let mut pages = 0;
         let mut open: Option<(usize, Assembly)> = None;
@@ -163,7 +164,7 @@ impl Planner<'_> {
                         key: kept::key(&window.stream, query),
                         listing: Listing { listed_at, fragments: raw },
                         cost,
-                        is_settled: kept::is_usable(listed_at, query, window.settle_ms, listed_at),
+                        objection: kept::objection(listed_at, query, window.settle_ms, listed_at),
                     });
                 }
                 Source::Failed(failure) => assembly.fail(failure),

@@ -2,9 +2,13 @@
 //! R6 and R7 belong to the exports that the job file still asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::fs::{DirEntry, File};
+use std::io;
+use std::path::Path;
 
-use super::fetch::{chunk_of, chunk_path, export_folder};
+use rustix::fs::AtFlags;
+
+use super::fetch::{chunk_name, chunk_of, export_folder};
 use super::finish::{self, Stopped};
 use super::stop::Stop;
 use crate::crash_point::{Point, reached};
@@ -35,10 +39,8 @@ pub(super) fn recover(
             finished.insert(export);
         }
     }
-    let unfinished: Vec<ExportId> =
-        store.unfinished()?.into_iter().map(|record| record.identity.id).collect();
-    for export in &unfinished {
-        sweep(store, work, export, stopped)?;
+    for export in store.unfinished()? {
+        sweep(store, work, &export.id, stopped)?;
     }
     clean_up_finished(store, work)?;
     Ok(finished)
@@ -47,6 +49,8 @@ pub(super) fn recover(
 /// R5, R8: removes files of an unfinished export that no row speaks of, and plans chunks again whose file is gone
 /// or cut short.
 fn sweep(store: &mut Store, work: &Path, export: &ExportId, stopped: Stopped<'_>) -> Result<(), Stop> {
+    let folder = export_folder(work, export);
+    let files = ChunkFiles::open(&folder)?;
     let mut recorded = ChunkSet::default();
     let mut lost = Vec::new();
     for file in store.fetched_files(export) {
@@ -54,17 +58,15 @@ fn sweep(store: &mut Store, work: &Path, export: &ExportId, stopped: Stopped<'_>
             return Err(Stop::Interrupted);
         }
         let (chunk, size_bytes) = file?;
-        if chunk_path(work, export, chunk).metadata().is_ok_and(|metadata| metadata.len() == size_bytes) {
+        if files.size_bytes(chunk) == Some(size_bytes) {
             recorded.insert(chunk);
         } else {
             lost.push(chunk);
         }
     }
-    for path in entries(&export_folder(work, export))? {
-        let is_recorded = chunk_of(&path)
-            .is_some_and(|chunk| recorded.contains(chunk) && path == chunk_path(work, export, chunk));
-        if !is_recorded {
-            fs::remove_file(&path).map_err(Stop::of_fs)?;
+    for entry in entries(&folder)? {
+        if !chunk_of(Path::new(&entry.file_name())).is_some_and(|chunk| recorded.contains(chunk)) {
+            fs::remove_file(&entry.path()).map_err(Stop::of_fs)?;
             reached(Point::StraySwept);
         }
     }
@@ -74,6 +76,26 @@ fn sweep(store: &mut Store, work: &Path, export: &ExportId, stopped: Stopped<'_>
         reached(Point::LossRecorded);
     }
     Ok(())
+}
+
+/// The files of an export's chunks. They are looked up from their folder, not from the root: there can be a million.
+struct ChunkFiles(Option<File>);
+
+impl ChunkFiles {
+    fn open(folder: &Path) -> Result<Self, Stop> {
+        match File::open(folder) {
+            Ok(folder) => Ok(Self(Some(folder))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self(None)),
+            Err(error) => Err(Stop::of_fs(fs::failed_to("open", folder)(error))),
+        }
+    }
+
+    /// How large a chunk's file is, if it is there.
+    fn size_bytes(&self, chunk: ChunkId) -> Option<u64> {
+        let folder = self.0.as_ref()?;
+        let found = rustix::fs::statat(folder, chunk_name(chunk), AtFlags::empty()).ok()?;
+        u64::try_from(found.st_size).ok()
+    }
 }
 
 /// A set of chunks in little memory: an export can have a million, mostly numbered one after the other.
@@ -98,9 +120,8 @@ impl ChunkSet {
 
 /// R4: removes what the end of finished exports has left. Folders that are no export's are left alone.
 fn clean_up_finished(store: &Store, work: &Path) -> Result<(), Stop> {
-    for path in entries(work)? {
-        let Some(name) = path.file_name() else { continue };
-        let export = ExportId(name.to_string_lossy().into_owned());
+    for entry in entries(work)? {
+        let export = ExportId(entry.file_name().to_string_lossy().into_owned());
         if let Some(record) = store.export(&export)?
             && record.state.is_final()
         {
@@ -112,13 +133,13 @@ fn clean_up_finished(store: &Store, work: &Path) -> Result<(), Stop> {
 }
 
 /// What lies in a folder, read as it is asked for; nothing if it is not there.
-fn entries(folder: &Path) -> Result<impl Iterator<Item = PathBuf>, Stop> {
+fn entries(folder: &Path) -> Result<impl Iterator<Item = DirEntry>, Stop> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => Some(entries),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(Stop::of_fs(fs::failed_to("list", folder)(error))),
     };
-    Ok(entries.into_iter().flatten().flatten().map(|entry| entry.path()))
+    Ok(entries.into_iter().flatten().flatten())
 }
 
 #[cfg(test)]

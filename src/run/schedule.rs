@@ -49,8 +49,8 @@ impl Dispatcher<'_> {
         }
         let (exports, before) = (&self.exports, self.active.len());
         self.active.retain(|index| exports[*index].phase != Phase::Finished);
-        if self.active.len() < before && !self.waiting.is_empty() {
-            // There is room for those that wait.
+        if self.active.len() < before && !(self.active.is_empty() && self.waiting.is_empty()) {
+            // There is a place for one that waits, and room on the disk for one that had none.
             wake.within(Duration::ZERO);
         }
         self.start_merges()?;

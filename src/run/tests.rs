@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::disk::{DiskLimits, SystemDisks};
+use super::disk::{DiskLimits, Disks, Space, SystemDisks};
 use super::{Asked, RunRequest, run};
 use crate::archive::{
     Archive, ArchiveError, Assembled, CallObserver, ClipQuery, ClipSink, FailureKind, FragmentPage,
@@ -134,7 +134,11 @@ impl Archive for FakeArchive {
         let stream = query.stream.name();
         self.answer("clip", stream, LATENCY + self.per_fragment * query.fragments).await;
         let is_throttled = stream.starts_with("slow") && self.begun.elapsed() < Duration::from_mins(2);
-        let kind = if is_throttled { FailureKind::Throttled } else { FailureKind::Invalid };
+        let kind = match stream {
+            _ if is_throttled => FailureKind::Throttled,
+            "denied" => FailureKind::Denied,
+            _ => FailureKind::Invalid,
+        };
         Err(refusal("GetClip", stream, kind))
     }
 }
@@ -161,8 +165,19 @@ async fn watch_at(
     jobs: &str,
 ) -> (RunReport, Vec<Asking>, Vec<RunEvent>) {
     let folder = TempDir::new().expect("a folder");
+    watch_in(folder.path(), Arc::new(SystemDisks), per_fragment, requests_in_flight, jobs).await
+}
+
+/// The same in that folder, on those disks.
+async fn watch_in(
+    folder: &Path,
+    disks: Arc<dyn Disks>,
+    per_fragment: Duration,
+    requests_in_flight: usize,
+    jobs: &str,
+) -> (RunReport, Vec<Asking>, Vec<RunEvent>) {
     let clock = Arc::new(SetClock::at(UtcMillis::new(START + 40 * 86_400_000)));
-    let (file, asked_for) = load(folder.path(), jobs, &clock);
+    let (file, asked_for) = load(folder, jobs, &clock);
     let asked = Arc::new(Mutex::default());
     let archive = FakeArchive { begun: Instant::now(), per_fragment, asked: Arc::clone(&asked) };
     let Assembled { archive, pace } = assemble(
@@ -183,7 +198,7 @@ async fn watch_at(
         requests_in_flight,
         attempts: 1,
         merges: 1,
-        disk: DiskLimits { min_free: 0, max_bytes: file.limits.max_bytes, disks: Arc::new(SystemDisks) },
+        disk: DiskLimits { min_free: 0, max_bytes: file.limits.max_bytes, disks },
         // Nothing is ever merged here.
         ffmpeg: Ffmpeg { path: "ffmpeg".into(), version: String::new() },
         clock,
@@ -306,6 +321,26 @@ fn beside_busy_connections(asked: &[Asking], fragments: u32) -> (Duration, Durat
 /// What cannot be busy: the first listing, and at the end all connections but the one with the last clip.
 fn listing_and_last_clip() -> Duration {
     LATENCY * 2 + PER_FRAGMENT * 200
+}
+
+/// A disk on which so much is free, and nothing is ever written.
+struct FixedDisk(u64);
+
+impl Disks for FixedDisk {
+    fn space(&self, _: &Path) -> std::io::Result<Space> {
+        Ok(Space { device: 1, free: self.0, total: self.0 })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_export_that_waits_for_the_room_of_one_that_fails_gets_it() {
+    let jobs: String = [job("denied", 0), job("b", 0)].concat();
+    let folder = TempDir::new().expect("a folder");
+    // Each needs its 1.8 MB twice.
+    let disk = Arc::new(FixedDisk(4_000_000));
+    let (report, asked, _) = watch_in(folder.path(), disk, Duration::ZERO, 2, &jobs).await;
+    assert!(clips(&asked, "denied").count() > 0);
+    assert!(clips(&asked, "b").count() > 0, "{report:#?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -185,7 +185,8 @@ impl Turns {
         if wait > PAUSED {
             return Some(wait);
         }
-        let load = self.loads.get(stream).filter(|load| load.fetching + load.listing > 0)?;
+        // One that rests alone gets company: an answer to the other shows that the fault is its own.
+        let load = self.loads.get(stream).filter(|load| load.fetching + load.listing > 1)?;
         (load.running_fetches() + load.running_listings() == 0).then_some(LOOK_AGAIN)
     }
 
@@ -269,5 +270,39 @@ impl Wake {
             Some(wait) => tokio::time::sleep(wait).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fetch::tests::SilentArchive;
+    use super::*;
+    use crate::archive::{self, LimitSettings, RetrySettings};
+    use crate::model::event::{EventSink, RunEvent};
+
+    struct NoEvents;
+
+    impl EventSink for NoEvents {
+        fn event(&self, _: RunEvent) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_rests_alone_gets_company_and_several_that_rest_get_none() {
+        let limits = LimitSettings { requests_in_flight: 8, stream_budget: 1.0, bandwidth: None };
+        let retries = RetrySettings { attempts: 8, outage: Duration::from_mins(1) };
+        let mut turns = Turns::new(&archive::assemble(SilentArchive, limits, retries).pace);
+        let arn = "arn:aws:kinesisvideo:us-west-2:123456789012:stream/front-gate/1511852108513";
+        let arn = StreamArn::parse(arn).expect("an ARN");
+        let events: Arc<dyn EventSink> = Arc::new(NoEvents);
+        let observer = Observer::new(&events);
+        let (_, first) = turns.fetch_begins(&arn, 10).watch(&observer);
+        first.rest(true);
+        assert!(!turns.is_paused(&arn));
+        let (_, second) = turns.fetch_begins(&arn, 10).watch(&observer);
+        assert!(!turns.is_paused(&arn), "the second is at work");
+        second.rest(true);
+        assert!(turns.is_paused(&arn));
+        second.answered(None);
+        assert!(!turns.is_paused(&arn));
     }
 }

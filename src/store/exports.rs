@@ -60,6 +60,19 @@ pub struct ExportRecord {
     pub totals: ExportTotals,
 }
 
+/// What is soon read of an export that is not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfinishedExport {
+    /// Its id.
+    pub id: ExportId,
+    /// Its stream.
+    pub stream: StreamArn,
+    /// Its job's name.
+    pub job: String,
+    /// Whether its text left the job file.
+    pub superseded: bool,
+}
+
 /// What changes with an export's state.
 pub(super) struct ExportFacts<'a> {
     pub(super) error: Option<&'a str>,
@@ -125,18 +138,31 @@ impl Store {
     }
 
     /// Every export that is not done, partial or empty, superseded ones included, oldest first.
-    pub fn unfinished(&self) -> Result<Vec<ExportRecord>, StoreError> {
+    pub fn unfinished(&self) -> Result<Vec<UnfinishedExport>, StoreError> {
         const SELECT: &str = "
-            select * from export where state in ('planning', 'fetching', 'merging', 'failed') order by seq";
-        self.select_exports(SELECT, &[])
+            select id, stream_arn, job, superseded from export
+            where state in ('planning', 'fetching', 'merging', 'failed') order by seq";
+        let read = |row: &Row<'_>| {
+            Ok(UnfinishedExport {
+                id: row.get(0)?,
+                stream: row.get(1)?,
+                job: row.get(2)?,
+                superseded: row.get(3)?,
+            })
+        };
+        let mut select = self.connection.prepare_cached(SELECT).during("read unfinished exports")?;
+        let rows = select.query_map([], read).during("read unfinished exports")?;
+        rows.collect::<rusqlite::Result<_>>().during("read unfinished exports")
     }
 
-    /// The unfinished exports that a job file's entry of that key created, superseded ones included, oldest first.
-    pub fn unfinished_with_resume_key(&self, key: &str) -> Result<Vec<ExportRecord>, StoreError> {
+    /// The unfinished exports that the same entry of a job file created as the export of that identity, superseded
+    /// ones included, oldest first; without that export itself.
+    pub fn unfinished_beside(&self, identity: &ExportIdentity) -> Result<Vec<ExportRecord>, StoreError> {
         const SELECT: &str = "
             select * from export
-            where resume_key = :key and state in ('planning', 'fetching', 'merging', 'failed') order by seq";
-        self.select_exports(SELECT, named_params! { ":key": key })
+            where resume_key = :key and id <> :id and state in ('planning', 'fetching', 'merging', 'failed')
+            order by seq";
+        self.select_exports(SELECT, named_params! { ":key": identity.resume_key, ":id": identity.id })
     }
 
     /// The finished export of that content, whatever its output path; the latest if there are several.

@@ -33,7 +33,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub use chunks::{AttemptRecord, ChunkError, ChunkRecord, FetchedFiles, LeafChunks, NewChunk};
 pub use codec::{CodecError, Dropped};
 pub use error::StoreError;
-pub use exports::{ExportRecord, ExportTotals};
+pub use exports::{ExportRecord, ExportTotals, UnfinishedExport};
 pub use identity::{ExportIdentity, output_key};
 pub use listings::{Listing, ListingKey, PackedFragments};
 pub use local::refuse_network;
@@ -78,6 +78,19 @@ impl Store {
     /// Opens the state file that this process has open for writing a second time, for reading only.
     pub fn open_beside(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         Ok(Self { connection: open::open_beside(path)?, place: None, clock, run: None })
+    }
+
+    /// Opens the state file that this process has open for reading a second time, for writing: for what a plan
+    /// leaves there and no run rests on.
+    ///
+    /// The caller holds the [`StateLock`].
+    pub fn open_again(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Ok(Self { connection: open::open_again(path)?, place: None, clock, run: None })
+    }
+
+    /// Whether it is nowhere on the disk.
+    pub fn is_in_memory(&self) -> bool {
+        self.connection.path().is_none_or(str::is_empty)
     }
 
     /// Makes an empty store that is nowhere on the disk: what a plan reads where there is no state file.

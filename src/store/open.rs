@@ -62,9 +62,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Place), StoreError> {
     let mut connection = connect(path, flags)?;
     // The first bytes may lag behind the write-ahead log.
     refuse_newer(path, user_version(&connection)?)?;
-    for (name, value) in PRAGMAS {
-        connection.pragma_update(None, name, value).during("take its settings")?;
-    }
+    set(&connection, &PRAGMAS)?;
     migrate(&mut connection, path)?;
     Ok((connection, place))
 }
@@ -91,15 +89,35 @@ pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
         OpenFlags::SQLITE_OPEN_READ_WRITE
     };
     let connection = connect(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    for (name, value) in [("busy_timeout", "10000"), ("query_only", "ON")] {
+    set(&connection, &[("busy_timeout", "10000"), ("query_only", "ON")])?;
+    refuse_other(path, &connection)?;
+    Ok(connection)
+}
+
+/// Opens the state file that this process has open for reading once more, for writing: without looking into it and
+/// without a [`Place`], for the same reason.
+pub(super) fn open_again(path: &Path) -> Result<Connection, StoreError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    set(&connection, &PRAGMAS)?;
+    refuse_other(path, &connection)?;
+    Ok(connection)
+}
+
+fn set(connection: &Connection, pragmas: &[(&str, &str)]) -> Result<(), StoreError> {
+    for (name, value) in pragmas {
         connection.pragma_update(None, name, value).during("take its settings")?;
     }
-    let found = user_version(&connection)?;
+    Ok(())
+}
+
+/// Refuses another version than this program's.
+fn refuse_other(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+    let found = user_version(connection)?;
     refuse_newer(path, found)?;
     if found < SCHEMA_VERSION {
         return Err(StoreError::Older { path: path.to_owned(), found, known: SCHEMA_VERSION });
     }
-    Ok(connection)
+    Ok(())
 }
 
 /// Makes an empty database in memory.
@@ -189,6 +207,37 @@ fn inspect(path: &Path) -> Result<Found, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The locks of SQLite, which closing any other handle of the file would give back.
+    #[cfg(target_os = "linux")]
+    fn locks(path: &Path) -> usize {
+        use std::os::unix::fs::MetadataExt;
+        let inode = format!(":{}", path.metadata().expect("it is there").ino());
+        let locks = std::fs::read_to_string("/proc/locks").expect("the locks");
+        let of_file = |line: &&str| {
+            line.contains("POSIX") && line.split_whitespace().any(|word| word.ends_with(&inode))
+        };
+        locks.lines().filter(of_file).count()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_plan_that_leaves_listings_keeps_its_own_locks_on_what_it_reads() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.db");
+        drop(open(&path).expect("made"));
+        let reader = open_read_only(&path).expect("opened");
+        let read = || reader.query_row("select count(*) from listing", [], |row| row.get::<_, i64>(0));
+        assert_eq!(read().expect("read"), 0);
+        let before = locks(&path);
+        assert!(before > 0, "a reader holds a lock");
+        let writer = open_again(&path).expect("opened again");
+        writer.execute_batch("begin immediate; delete from listing; commit").expect("written");
+        drop(writer);
+        assert_eq!(locks(&path), before);
+        drop(open(&path).expect("opened as a run does"));
+        assert_eq!(locks(&path), 0, "this is what must not happen beside a reader");
+    }
 
     #[test]
     fn the_schema_version_is_the_number_of_steps() {

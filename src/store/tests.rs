@@ -461,9 +461,12 @@ fn an_export_is_found_by_each_of_its_hashes() {
     let record = bench.store.export(&id).expect("read").expect("there");
     assert_eq!((record.spec.clone(), record.stream_arn.clone()), (spec("night"), arn()));
     assert_eq!((record.state, record.created, record.totals.windows), (ExportState::Planning, NOW, 2));
-    let key = &record.identity.resume_key;
-    assert_eq!(bench.store.unfinished_with_resume_key(key).expect("read"), std::slice::from_ref(&record));
-    assert_eq!(bench.store.unfinished().expect("read").len(), 1);
+    assert_eq!(bench.store.unfinished_beside(&record.identity).expect("read"), [], "but itself");
+    let tomorrow = ExportIdentity { id: ExportId("tomorrow's".into()), ..record.identity.clone() };
+    assert_eq!(bench.store.unfinished_beside(&tomorrow).expect("read"), std::slice::from_ref(&record));
+    let unfinished =
+        UnfinishedExport { id: id.clone(), stream: arn(), job: "night".into(), superseded: false };
+    assert_eq!(bench.store.unfinished().expect("read"), [unfinished]);
     let collisions = bench.store.exports_with_output_key(&output_key(Path::new("/EXPORTS/front-gate.MP4")));
     assert_eq!(collisions.expect("read").len(), 1);
     assert_eq!(bench.store.done_with_content(&record.identity.content_id).expect("read"), None);

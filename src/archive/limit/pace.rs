@@ -36,7 +36,8 @@ pub(in crate::archive) enum Cost {
 impl Cost {
     const fn plane(self) -> Plane {
         match self {
-            Self::Listing(_) | Self::Clip(_) => Plane::Data,
+            Self::Listing(_) => Plane::Listing,
+            Self::Clip(_) => Plane::Clip,
             Self::Control(_) => Plane::Control,
         }
     }
@@ -244,7 +245,7 @@ impl Pace {
     /// Begins a call, which may take several requests.
     pub(in crate::archive) fn call(&self, key: &str, name: &str) -> Call<'_> {
         let id = self.calls.fetch_add(1, Ordering::Relaxed);
-        Call { pace: self, key: key.to_owned(), name: name.to_owned(), id }
+        Call { pace: self, key: key.to_owned(), name: name.to_owned(), id, begun: Instant::now() }
     }
 
     /// Waits until so many bytes of media may have been read.
@@ -262,6 +263,7 @@ pub(in crate::archive) struct Call<'a> {
     key: String,
     name: String,
     id: CallId,
+    begun: Instant,
 }
 
 impl Drop for Call<'_> {
@@ -282,7 +284,7 @@ impl<'a> Call<'a> {
 
     /// Waits until a request may be sent; its points are spent when this returns, and not before.
     pub(in crate::archive) async fn admit(&self, cost: Cost, pass: Pass) -> Result<Permit<'a>, GivenUp> {
-        let entered = Instant::now();
+        let asked = Instant::now();
         let (queue, changed) = self.with(|state| {
             let queue = match cost {
                 Cost::Listing(_) => &state.queues.listing,
@@ -300,7 +302,7 @@ impl<'a> Call<'a> {
         loop {
             // Made before the look at the state, so that no change in between is missed.
             let change = changed.notified();
-            let wait = match self.with(|state| self.ready(state, cost, pass, entered)) {
+            let wait = match self.with(|state| self.ready(state, cost, pass)) {
                 Ready::GivenUp(last_error) => return Err(GivenUp { last_error }),
                 Ready::After(wait) => wait,
                 Ready::Now(_) => {
@@ -309,7 +311,7 @@ impl<'a> Call<'a> {
                     // The wait for a place may have been long: only what still holds is taken.
                     let now = Instant::now();
                     let sent = self.with(|state| {
-                        let Ready::Now(probe) = self.ready(state, cost, pass, entered) else { return None };
+                        let Ready::Now(probe) = self.ready(state, cost, pass) else { return None };
                         state.take(cost, self.pace.share, now);
                         if probe {
                             state.health.begin_probe();
@@ -325,6 +327,7 @@ impl<'a> Call<'a> {
                                 key,
                                 plane,
                                 probe,
+                                asked,
                                 sent: now,
                                 _in_flight: in_flight,
                             });
@@ -340,9 +343,9 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn ready(&self, state: &mut StreamPace, cost: Cost, pass: Pass, entered: Instant) -> Ready {
+    fn ready(&self, state: &mut StreamPace, cost: Cost, pass: Pass) -> Ready {
         let now = Instant::now();
-        let probe = match (pass, state.health.gate(entered, now)) {
+        let probe = match (pass, state.health.gate(self.begun, now)) {
             (Pass::Evidence, _) | (_, Gate::Open) => false,
             (_, Gate::Probe) => true,
             (_, Gate::Closed(wait)) => return Ready::After(wait),
@@ -372,7 +375,7 @@ impl<'a> Call<'a> {
             }
             let reason = match answered {
                 Answered::Yes => {
-                    state.health.answer(permit.plane, now);
+                    state.health.answer(permit.plane, was_probe, now);
                     return (None, state.health.take_news());
                 }
                 Answered::Throttled => {
@@ -381,7 +384,8 @@ impl<'a> Call<'a> {
                 }
                 Answered::No => PauseReason::Away,
             };
-            let failure = Failure { call: self.id, plane: permit.plane, reason, was_probe, attempts };
+            let (plane, asked) = (permit.plane, permit.asked);
+            let failure = Failure { call: self.id, plane, reason, was_probe, asked, attempts };
             let verdict = state.health.failure(failure, now);
             (Some(verdict), state.health.take_news())
         });
@@ -451,6 +455,7 @@ pub(in crate::archive) struct Permit<'a> {
     key: String,
     plane: Plane,
     probe: bool,
+    asked: Instant,
     sent: Instant,
     _in_flight: Option<SemaphorePermit<'a>>,
 }

@@ -119,6 +119,7 @@ impl Archive for Scripted {
             self.has_endpoint.lock().expect("no panic").remove(&(query.stream.clone(), "GetClip"));
         }
         result?;
+        observer.answered(Some("its id"));
         for _ in 0..10 {
             sink.write(&[0; 1_000]).expect("it takes everything");
             observer.bytes(1_000);
@@ -147,9 +148,14 @@ struct Heard {
     attempts: Mutex<Vec<Attempt>>,
     pauses: Mutex<Vec<Option<PauseReason>>>,
     spent: Mutex<u32>,
+    answered: Mutex<Vec<String>>,
 }
 
 impl CallObserver for Arc<Heard> {
+    fn answered(&self, request_id: Option<&str>) {
+        self.answered.lock().expect("no panic").extend(request_id.map(str::to_owned));
+    }
+
     fn attempt(&self, attempt: Attempt) {
         self.attempts.lock().expect("no panic").push(attempt);
     }
@@ -274,6 +280,13 @@ async fn a_service_that_is_two_minutes_away_costs_no_attempt_and_is_probed_every
 }
 
 #[tokio::test(start_paused = true)]
+async fn that_a_clip_is_answered_is_told_before_it_is_there() {
+    let scene = Scene::new(|sent| if sent.at < seconds(1) { Err(FailureKind::Transient) } else { Ok(()) });
+    scene.get("gate", 1).await.expect("answered at last");
+    assert_eq!(*scene.heard.answered.lock().expect("no panic"), ["its id"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_bad_chunk_fails_after_its_attempts_while_the_others_succeed() {
     let scene = Scene::new(|sent| match (sent.api, sent.chunk) {
         ("GetClip", 3) => Err(FailureKind::Transient),
@@ -291,8 +304,10 @@ async fn the_last_chunk_that_always_fails_needs_no_outage_when_listings_are_answ
     let scene = Scene::new(|sent| if sent.api == "GetClip" { Err(FailureKind::Transient) } else { Ok(()) });
     let error = scene.get("gate", 1).await.expect_err("it always fails");
     assert_eq!(error.kind, FailureKind::Transient);
-    assert_eq!(scene.requests("GetClip").len(), 8);
-    assert!(scene.begin.elapsed() < seconds(60), "{:?}", scene.begin.elapsed());
+    assert_eq!(*scene.heard.spent.lock().expect("no panic"), 8);
+    let slowly = scene.requests("GetClip").iter().filter(|sent| sent.at >= seconds(15)).count();
+    assert_eq!(slowly, 7, "20 s apart");
+    assert!(scene.begin.elapsed() < seconds(160), "{:?}", scene.begin.elapsed());
     assert!(!scene.requests("ListFragments").is_empty(), "the listing showed it");
 }
 
@@ -321,6 +336,54 @@ async fn clips_alone_may_be_away_for_two_minutes_when_several_are_wanted() {
     });
     let results = scene.get_all("gate", 8).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clips_alone_may_be_away_for_two_minutes_when_only_one_is_wanted() {
+    let scene = Scene::new(|sent| match sent {
+        Sent { api: "GetClip", at, .. } if *at < seconds(120) => Err(FailureKind::Transient),
+        _ => Ok(()),
+    });
+    scene.get("gate", 1).await.expect("clips came back");
+    assert!(*scene.heard.spent.lock().expect("no panic") < 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clips_alone_may_be_away_while_listings_go_on() {
+    let scene = Scene::new(|sent| match sent {
+        Sent { api: "GetClip", at, .. } if *at < seconds(100) => Err(FailureKind::Transient),
+        _ => Ok(()),
+    });
+    let listing = async {
+        let query = ListQuery {
+            stream: arn("gate"),
+            timestamps: TimestampKind::Server,
+            bounds: RequestBounds { start: UtcMillis::new(1), end: UtcMillis::new(2) },
+            page_size: 10,
+            next_token: None,
+        };
+        loop {
+            scene.assembled.archive.list_fragments(&query, &scene.heard).await.expect("it answers");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! {
+        results = scene.get_all("gate", 8) => assert!(results.iter().all(Result::is_ok), "{results:?}"),
+        () = listing => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_began_before_its_stream_was_given_up_makes_no_probe_of_its_own() {
+    let scene = Scene::new(|_| Err(FailureKind::Transient));
+    let gate = arn("gate");
+    let waiting = scene.assembled.pace.call(gate.as_str(), gate.name());
+    scene.get("gate", 1).await.expect_err("nothing is answered");
+    tokio::time::advance(seconds(1)).await;
+    let begin = Instant::now();
+    let cost = crate::archive::limit::Cost::Control("GetDataEndpoint");
+    assert!(waiting.admit(cost, Pass::Ordinary).await.is_err());
+    assert_eq!(begin.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
