@@ -266,7 +266,7 @@ pub(super) fn clean_up(work: &Path, export: &ExportId, output: &Path) -> Result<
 }
 
 /// Says whether the run is to stop; asked between the blocks of what is read, for outputs may be large.
-pub(super) type Stopped<'a> = &'a dyn Fn() -> bool;
+pub(super) type Stopped<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// Whether `path` is that output, to the byte.
 fn stands(output: &ExpectedOutput, path: &Path, stopped: Stopped<'_>) -> Result<bool, Stop> {

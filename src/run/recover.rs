@@ -1,10 +1,12 @@
 //! What a killed run left behind is put right before anything else: R1 to R5 and R8 of `design/lifecycle.md`;
 //! R6 and R7 belong to the exports that the job file still asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{DirEntry, File};
-use std::io;
-use std::path::Path;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{io, iter, thread};
 
 use rustix::fs::AtFlags;
 
@@ -14,7 +16,7 @@ use super::stop::Stop;
 use crate::crash_point::{Point, reached};
 use crate::fs;
 use crate::model::{ChunkId, ExportId};
-use crate::store::Store;
+use crate::store::{Store, UnfinishedExport};
 
 /// Recovers the state file and the work folder; done twice it changes nothing. Returns the exports that it
 /// finished: their outputs were whole, only the rows did not say so.
@@ -39,83 +41,148 @@ pub(super) fn recover(
             finished.insert(export);
         }
     }
-    for export in store.unfinished()? {
-        sweep(store, work, &export.id, stopped)?;
-    }
+    sweep(store, work, stopped)?;
     clean_up_finished(store, work)?;
     Ok(finished)
 }
 
-/// R5, R8: removes files of an unfinished export that no row speaks of, and plans chunks again whose file is gone
-/// or cut short.
-fn sweep(store: &mut Store, work: &Path, export: &ExportId, stopped: Stopped<'_>) -> Result<(), Stop> {
-    let folder = export_folder(work, export);
-    let files = ChunkFiles::open(&folder)?;
-    let mut recorded = ChunkSet::default();
-    let mut lost = Vec::new();
-    for file in store.fetched_files(export) {
-        if stopped() {
-            return Err(Stop::Interrupted);
-        }
-        let (chunk, size_bytes) = file?;
-        if files.size_bytes(chunk) == Some(size_bytes) {
-            recorded.insert(chunk);
-        } else {
-            lost.push(chunk);
+/// How many recorded files are looked at before what was found is put right: plenty for every core, in little memory.
+const FILES_OF_A_BATCH: usize = 1 << 16;
+
+/// How many of them one thread looks at in one go.
+const FILES_OF_A_PIECE: usize = 1 << 12;
+
+/// R5, R8: removes files of unfinished exports that no row speaks of, and plans chunks again whose file is gone or
+/// cut short.
+fn sweep(store: &mut Store, work: &Path, stopped: Stopped<'_>) -> Result<(), Stop> {
+    let (mut batch, mut files) = (Vec::new(), 0);
+    for UnfinishedExport { id, .. } in store.unfinished()? {
+        let recorded = Recorded::read(store, work, id)?;
+        files += recorded.files.len();
+        batch.push(recorded);
+        if files >= FILES_OF_A_BATCH {
+            put_right(store, &batch, stopped)?;
+            (batch, files) = (Vec::new(), 0);
         }
     }
-    for entry in entries(&folder)? {
-        if !chunk_of(Path::new(&entry.file_name())).is_some_and(|chunk| recorded.contains(chunk)) {
-            fs::remove_file(&entry.path()).map_err(Stop::of_fs)?;
+    put_right(store, &batch, stopped)
+}
+
+/// Chunks and the sizes of their files.
+type RecordedFiles = [(ChunkId, u64)];
+
+/// An export, with the files that its rows speak of.
+struct Recorded {
+    export: ExportId,
+    folder: PathBuf,
+    /// In the order of the chunks' ids; as a slice: [`RecordedFiles`].
+    files: Vec<(ChunkId, u64)>,
+}
+
+/// What is not as the rows have it.
+#[derive(Default)]
+struct Amiss {
+    strays: Vec<PathBuf>,
+    lost: Vec<ChunkId>,
+}
+
+impl Recorded {
+    fn read(store: &Store, work: &Path, export: ExportId) -> Result<Self, Stop> {
+        let mut files = store.fetched_files(&export).collect::<Result<Vec<_>, _>>()?;
+        files.sort_unstable();
+        Ok(Self { folder: export_folder(work, &export), export, files })
+    }
+
+    /// Files in the folder that no row speaks of.
+    fn strays(&self) -> Result<Amiss, Stop> {
+        let mut strays = Vec::new();
+        for entry in entries(&self.folder)? {
+            let chunk = chunk_of(Path::new(&entry.file_name()));
+            let is_recorded =
+                |chunk| self.files.binary_search_by_key(&chunk, |(recorded, _)| *recorded).is_ok();
+            if !chunk.is_some_and(is_recorded) {
+                strays.push(entry.path());
+            }
+        }
+        Ok(Amiss { strays, lost: Vec::new() })
+    }
+
+    /// Some of its files that are gone or not of their size: these are lost, and what is left of them is a stray.
+    fn losses(&self, files: &RecordedFiles) -> Result<Amiss, Stop> {
+        // Looked up from their folder, not from the root: there can be a million.
+        let folder = match File::open(&self.folder) {
+            Ok(folder) => Some(folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Stop::of_fs(fs::failed_to("open", &self.folder)(error))),
+        };
+        let mut amiss = Amiss::default();
+        for (chunk, size_bytes) in files {
+            let name = chunk_name(*chunk);
+            let found =
+                folder.as_ref().and_then(|folder| rustix::fs::statat(folder, &name, AtFlags::empty()).ok());
+            let found = found.map(|found| u64::try_from(found.st_size));
+            if found == Some(Ok(*size_bytes)) {
+                continue;
+            }
+            amiss.lost.push(*chunk);
+            if found.is_some() {
+                amiss.strays.push(self.folder.join(name));
+            }
+        }
+        Ok(amiss)
+    }
+}
+
+/// Looks at the files of exports, and puts right what is amiss.
+fn put_right(store: &mut Store, batch: &[Recorded], stopped: Stopped<'_>) -> Result<(), Stop> {
+    for (index, Amiss { strays, lost }) in look(batch, stopped)? {
+        for stray in strays {
+            fs::remove_file(&stray).map_err(Stop::of_fs)?;
             reached(Point::StraySwept);
         }
-    }
-    for chunk in lost {
-        tracing::warn!(%export, chunk = chunk.0, "a fetched chunk's file is gone or cut; it is fetched again");
-        store.lose_chunk(chunk)?;
-        reached(Point::LossRecorded);
+        for chunk in lost {
+            let export = &batch[index].export;
+            tracing::warn!(%export, chunk = chunk.0, "a fetched chunk's file is gone or cut; it is fetched again");
+            store.lose_chunk(chunk)?;
+            reached(Point::LossRecorded);
+        }
     }
     Ok(())
 }
 
-/// The files of an export's chunks. They are looked up from their folder, not from the root: there can be a million.
-struct ChunkFiles(Option<File>);
-
-impl ChunkFiles {
-    fn open(folder: &Path) -> Result<Self, Stop> {
-        match File::open(folder) {
-            Ok(folder) => Ok(Self(Some(folder))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self(None)),
-            Err(error) => Err(Stop::of_fs(fs::failed_to("open", folder)(error))),
+/// Looks at the files of exports on all cores, since a million of them take seconds; gives the place of an export in
+/// the batch with what is amiss there.
+fn look(batch: &[Recorded], stopped: Stopped<'_>) -> Result<Vec<(usize, Amiss)>, Stop> {
+    let pieces: Vec<(usize, Option<&RecordedFiles>)> = batch
+        .iter()
+        .enumerate()
+        .flat_map(|(index, recorded)| {
+            let files = recorded.files.chunks(FILES_OF_A_PIECE).map(Some);
+            iter::once(None).chain(files).map(move |files| (index, files))
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        while let Some((index, files)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if stopped() {
+                return Err(Stop::Interrupted);
+            }
+            let recorded = &batch[*index];
+            let amiss = files.map_or_else(|| recorded.strays(), |files| recorded.losses(files))?;
+            found.push((*index, amiss));
         }
-    }
-
-    /// How large a chunk's file is, if it is there.
-    fn size_bytes(&self, chunk: ChunkId) -> Option<u64> {
-        let folder = self.0.as_ref()?;
-        let found = rustix::fs::statat(folder, chunk_name(chunk), AtFlags::empty()).ok()?;
-        u64::try_from(found.st_size).ok()
-    }
-}
-
-/// A set of chunks in little memory: an export can have a million, mostly numbered one after the other.
-#[derive(Debug, Default)]
-struct ChunkSet(BTreeMap<i64, u64>);
-
-impl ChunkSet {
-    const fn place(chunk: ChunkId) -> (i64, u64) {
-        (chunk.0.div_euclid(64), 1 << chunk.0.rem_euclid(64))
-    }
-
-    fn insert(&mut self, chunk: ChunkId) {
-        let (word, bit) = Self::place(chunk);
-        *self.0.entry(word).or_default() |= bit;
-    }
-
-    fn contains(&self, chunk: ChunkId) -> bool {
-        let (word, bit) = Self::place(chunk);
-        self.0.get(&word).is_some_and(|bits| bits & bit != 0)
-    }
+        Ok(found)
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(pieces.len());
+    let found = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, Result<Vec<_>, Stop>>| {
+            thread.join().unwrap_or_else(|_| Err(Stop::Panic("a look at the chunks".to_owned())))
+        };
+        threads.into_iter().map(join).collect::<Result<Vec<_>, Stop>>()
+    })?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// R4: removes what the end of finished exports has left. Folders that are no export's are left alone.
@@ -140,20 +207,4 @@ fn entries(folder: &Path) -> Result<impl Iterator<Item = DirEntry>, Stop> {
         Err(error) => return Err(Stop::of_fs(fs::failed_to("list", folder)(error))),
     };
     Ok(entries.into_iter().flatten().flatten())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_set_of_chunks_has_those_that_were_put_in_and_no_other() {
-        let mut set = ChunkSet::default();
-        let has = |number: i64| number % 3 == 0 || (64..128).contains(&number);
-        (0..400).filter(|number| has(*number)).for_each(|number| set.insert(ChunkId(number)));
-        assert!(
-            (-70..500)
-                .all(|number| set.contains(ChunkId(number)) == ((0..400).contains(&number) && has(number)))
-        );
-    }
 }

@@ -340,19 +340,21 @@ pub struct FetchedFiles<'a> {
 }
 
 impl FetchedFiles<'_> {
-    /// Reads the next page; an empty one is the last.
+    /// Reads the next page; one that is not full is the last.
     fn read(&mut self) -> Result<(), StoreError> {
-        const PAGE: u32 = 4_096;
+        const PAGE: usize = 4_096;
         const SELECT: &str = "
             select id, size_bytes, window_seq, first_fragment from chunk
             where export_id = :export and (window_seq, first_fragment) > (:window, :fragment) and state = 'fetched'
             order by window_seq, first_fragment limit :limit";
         // Where the counters know of none, a million planned chunks need not be passed over.
         if self.store.chunk_counts(self.export)?.in_state(ChunkState::Fetched).chunks == 0 {
+            self.finished = true;
             return Ok(());
         }
         let values = named_params! {
-            ":export": self.export, ":window": self.after.0, ":fragment": self.after.1, ":limit": PAGE,
+            ":export": self.export, ":window": self.after.0, ":fragment": self.after.1,
+            ":limit": Unsigned(PAGE as u64),
         };
         let mut select = self.store.connection.prepare_cached(SELECT).during("read fetched chunks")?;
         let mut rows = select.query(values).during("read fetched chunks")?;
@@ -362,6 +364,7 @@ impl FetchedFiles<'_> {
             let place = || Ok((row.get(2)?, row.get(3)?));
             self.after = place().during("read fetched chunks")?;
         }
+        self.finished = self.page.len() < PAGE;
         Ok(())
     }
 }
@@ -371,9 +374,8 @@ impl Iterator for FetchedFiles<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.is_empty() && !self.finished {
-            let read = self.read();
-            self.finished = self.page.is_empty() || read.is_err();
-            if let Err(error) = read {
+            if let Err(error) = self.read() {
+                self.finished = true;
                 return Some(Err(error));
             }
         }
