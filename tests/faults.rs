@@ -249,6 +249,31 @@ fn no_chunk_is_asked_for_more_often_than_its_attempts() {
 }
 
 #[test]
+fn tags_that_cannot_be_read_are_a_warning_and_no_failure() {
+    let refused = |status, code: &str| {
+        let (code, message) = (code.to_owned(), "Not now.".to_owned());
+        FaultRule::always(Api::ListTagsForStream, Fault::Refuse { status, code, message })
+    };
+    // A missing permission is for `validate` to tell.
+    for (fault, expected) in [
+        (refused(400, "InvalidArgumentException"), Some("Not now.")),
+        (FaultRule::always(Api::ListTagsForStream, Fault::AccessDenied), None),
+    ] {
+        let camera = Camera::steady("gate");
+        let faults = vec![fault];
+        let scene = Scene::new(EmulatorConfig { faults, ..EmulatorConfig::with_cameras([camera.clone()]) });
+        let job = Job::new("night", "gate", minute());
+        let run = scene.run_jobs(std::slice::from_ref(&job)).expect_code(0);
+        expect_exact(&run, &job, &camera);
+        let warnings = run.export("night")["warnings"].to_string();
+        assert_eq!(warnings.contains("without the stream's tags"), expected.is_some(), "{warnings}");
+        assert!(warnings.contains(expected.unwrap_or_default()), "{warnings}");
+        assert_eq!(run.manifest("night")["warnings"], run.export("night")["warnings"]);
+        assert_eq!(run.manifest("night")["stream"]["tags"], json!(null));
+    }
+}
+
+#[test]
 fn a_second_run_asks_for_nothing_and_changes_nothing() {
     let camera = Camera::steady("gate");
     let scene = Scene::new(EmulatorConfig::with_cameras([camera.clone()]));

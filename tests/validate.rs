@@ -80,7 +80,7 @@ fn every_permission_that_a_run_needs_is_tried_once_and_nothing_is_left_behind() 
 fn each_missing_permission_is_named() {
     for (api, untested) in [
         (Api::DescribeStream, vec!["GetDataEndpoint", "ListFragments", "GetClip", "ListTagsForStream"]),
-        (Api::GetDataEndpoint, vec!["GetClip"]),
+        (Api::GetDataEndpoint, vec!["ListFragments", "GetClip"]),
         (Api::ListFragments, vec!["GetClip"]),
         (Api::GetClip, vec![]),
     ] {

@@ -297,6 +297,12 @@ fn the_first_line_of_status_answers_whether_last_night_worked() {
     let json = place.run(&["status", "jobs.toml", "--format", "json"]);
     let json: Value = serde_json::from_slice(&json.stdout).expect("a document");
     assert_eq!((&json["ok"], json["answer"].as_str()), (&false.into(), Some(line.as_str())));
+    let elsewhere = ["--state", "elsewhere/state.db"];
+    place.run(&[&["run", "jobs.toml", "--job", "gate"], &elsewhere[..]].concat());
+    let (line, _) = first(&[&status, &elsewhere[..]].concat());
+    assert!(line.starts_with("NOT OK: last run "), "{line}");
+    assert!(line.contains("1 export could not be begun: job gate, stream gate: "), "{line}");
+    assert!(line.contains("gate.mp4 is already there"), "{line}");
     let (line, code) = first(&["status", "--state", "nowhere.db"]);
     assert!(line.starts_with("UNKNOWN: ") && code == Some(2), "{line} {code:?}");
 }

@@ -89,8 +89,11 @@ fn check_room(subject: &str, folder: &Path, min_free: u64) -> Check {
         }
     };
     if free < min_free {
-        let message =
-            format!("{} are free, fewer than min_free ({}): a run would wait", bytes(free), bytes(min_free));
+        let message = format!(
+            "{} are free, fewer than min_free ({}): a run would fetch nothing and end incomplete",
+            bytes(free),
+            bytes(min_free)
+        );
         return Check::new(subject, "free space", CheckStatus::Problem, message);
     }
     Check::new(subject, "free space", CheckStatus::Ok, format!("more than min_free ({})", bytes(min_free)))

@@ -71,7 +71,10 @@ fn state_file(path: PathBuf, last_run: Option<LastRun>, exports: &[ExportRecordR
 
 /// The state files to read: those given, or the job file's.
 fn state_files(args: &StatusArgs) -> Result<Vec<PathBuf>, CommandError> {
-    let Some(jobs) = &args.jobs else { return Ok(args.states.clone()) };
+    // Named beside a job file, as `run` is called with it, they stand instead of the job file's.
+    let Some(jobs) = args.jobs.as_ref().filter(|_| args.states.is_empty()) else {
+        return Ok(args.states.clone());
+    };
     let read = JobFileText::read(jobs)?;
     let file = job::parse(read.source(&read.path)?)?;
     Ok(vec![file.state])

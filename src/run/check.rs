@@ -112,12 +112,9 @@ impl<'a> OfStream<'a> {
         self.add(DESCRIBE, CheckStatus::Ok, format!("it is {}", stream.arn));
         self.retention(&stream, specs);
         self.media_type(&stream);
-        let fragment = self.list(&stream, specs).await?;
-        if let Some((timestamps, fragment)) = fragment {
-            self.clip(&stream, timestamps, &fragment).await?;
-        } else {
-            let message = "nothing there: no fragment is known that a clip could be asked of";
-            self.add(CLIP, CheckStatus::Untested, message);
+        match self.list(&stream, specs).await? {
+            Ok((timestamps, fragment)) => self.clip(&stream, timestamps, &fragment).await?,
+            Err(reason) => self.add(CLIP, CheckStatus::Untested, reason),
         }
         self.tags(&stream).await
     }
@@ -167,12 +164,12 @@ impl<'a> OfStream<'a> {
         }
     }
 
-    /// Lists one fragment, and gives it.
+    /// Lists one fragment, and gives it, or why there is none.
     async fn list(
         &mut self,
         stream: &StreamDescription,
         specs: &[&ExportSpec],
-    ) -> Result<Option<(TimestampKind, Fragment)>, Stop> {
+    ) -> Result<Result<(TimestampKind, Fragment), &'static str>, Stop> {
         // The latest is the likeliest to be there still.
         let latest = specs.iter().max_by_key(|spec| spec.range.end());
         let hour = RequestBounds { start: self.now - 3_600_000, end: self.now };
@@ -187,8 +184,12 @@ impl<'a> OfStream<'a> {
             let mut page = match self.archive.list_fragments(&query, &observer).await {
                 Ok(page) => page,
                 Err(error) => {
+                    let listed = error.api != "GetDataEndpoint";
                     self.permission(LIST, error)?;
-                    return Ok(None);
+                    if !listed {
+                        self.add(LIST, CheckStatus::Untested, "its endpoint is not known");
+                    }
+                    return Ok(Err("no fragment could be listed that a clip could be asked of"));
                 }
             };
             query.next_token = page.next_token;
@@ -199,7 +200,7 @@ impl<'a> OfStream<'a> {
                     CheckStatus::Ok,
                     format!("a fragment of {} is there", fragment.start(timestamps)),
                 );
-                return Ok(Some((timestamps, fragment)));
+                return Ok(Ok((timestamps, fragment)));
             }
             if query.next_token.is_none() {
                 break;
@@ -207,7 +208,7 @@ impl<'a> OfStream<'a> {
         }
         self.add(ENDPOINT, CheckStatus::Ok, "for ListFragments");
         self.add(LIST, CheckStatus::Ok, format!("no fragment between {} and {}", bounds.start, bounds.end));
-        Ok(None)
+        Ok(Err("nothing there: no fragment is known that a clip could be asked of"))
     }
 
     /// Asks for the clip of one fragment and hangs up when its first bytes come.

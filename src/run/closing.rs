@@ -17,6 +17,7 @@ use super::observe::Observer;
 use super::stop::Stop;
 use crate::archive::{ArchiveError, FailureKind};
 use crate::crash_point::{Point, reached};
+use crate::error::chain;
 use crate::fs;
 use crate::model::event::RunEvent;
 use crate::model::{
@@ -30,6 +31,10 @@ const MOST_LOSSES: u32 = 3;
 
 /// How long to wait for the tags of a stream.
 const TAGS_PATIENCE: Duration = Duration::from_secs(10);
+
+fn without_tags(reason: &str) -> String {
+    format!("the manifest is without the stream's tags, which could not be read: {reason}")
+}
 
 /// What a merge brings back.
 pub(super) struct MergeOutcome {
@@ -184,8 +189,14 @@ impl Dispatcher<'_> {
                 // Tags are a nicety of the manifest: neither a missing permission nor a service that is away may
                 // fail the merge or hold it up.
                 let asking = archive.list_tags(&job.stream.arn, &observer);
-                let tags = fetch.unless_stopped(tokio::time::timeout(TAGS_PATIENCE, asking)).await;
-                job.tags = tags.and_then(Result::ok).and_then(Result::ok);
+                match fetch.unless_stopped(tokio::time::timeout(TAGS_PATIENCE, asking)).await {
+                    Some(Ok(Ok(tags))) => job.tags = Some(tags),
+                    // Told by `validate`: it is so every night.
+                    Some(Ok(Err(error))) if error.kind == FailureKind::Denied => {}
+                    Some(Ok(Err(error))) => job.record.warnings.push(without_tags(&chain(&error))),
+                    Some(Err(_)) => job.record.warnings.push(without_tags("no answer in time")),
+                    None => {}
+                }
                 let staged = tokio::task::spawn_blocking(move || finish::stage(&job)).await;
                 let staged = staged.unwrap_or_else(|error| Err(panicked(&error).into()));
                 MergeOutcome { export: index, staged, attempts: observer.into_attempts() }

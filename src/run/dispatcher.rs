@@ -340,7 +340,7 @@ impl<'a> Dispatcher<'a> {
                 self.ledger.forgo(index, bytes);
             }
             FetchOutcome::Failed(error) => {
-                tracing::warn!(export = %export.id, chunk = chunk.id.0, error = error.detail, "chunk given up");
+                tracing::info!(export = %export.id, chunk = chunk.id.0, error = error.detail, "chunk given up");
                 store.record_failure(chunk.id, ChunkEvent::GaveUp, &error)?;
                 self.ledger.forgo(index, bytes);
             }

@@ -171,6 +171,8 @@ pub(super) async fn fetch(
             Err((_, Err(transient))) => transient,
         };
         useless += 1;
+        let stream = job.stream.name();
+        tracing::info!(stream, code = problem.code, error = problem.detail, "answer of no use");
         query.attempts = left(context, useless, &counter);
         if query.attempts == 0 {
             return FetchOutcome::Failed(problem);
@@ -258,7 +260,10 @@ async fn classify(
         FailureKind::NoMedia | FailureKind::OutsideRetention => {
             let stream = &job.stream;
             match list_all(&*context.archive, stream, job.timestamps, job.bounds, observer).await {
-                Ok(listed) => return missing(context, job, &listed, words),
+                Ok(listed) => {
+                    let past_retention = error.kind == FailureKind::OutsideRetention;
+                    return missing(context, job, &listed, (words, past_retention));
+                }
                 Err(error) if error.kind == FailureKind::Auth => {
                     FetchOutcome::Stop(Stop::Auth(Box::new(error)))
                 }
@@ -273,12 +278,13 @@ async fn classify(
     })
 }
 
-/// What a chunk is that the service had no media for, given what it lists now.
+/// What a chunk is that the service had no media for, given what it lists now, its words, and whether they say that
+/// retention has passed: the stream's may have been shortened since it was described.
 fn missing(
     context: &FetchContext,
     job: &FetchJob,
     listed: &[Fragment],
-    words: ChunkError,
+    (words, past_retention): (ChunkError, bool),
 ) -> Result<FetchOutcome, ChunkError> {
     let gone: Vec<&Fragment> = job
         .fragments
@@ -290,7 +296,7 @@ fn missing(
         return Err(words);
     }
     let horizon = context.clock.now() - i64::from(job.retention_hours) * 3_600_000;
-    let past_retention = gone.iter().all(|fragment| fragment.server < horizon);
+    let past_retention = past_retention || gone.iter().all(|fragment| fragment.server < horizon);
     Ok(if gone.len() < job.fragments.len() {
         let detail = if is_separable(job) {
             words.detail
@@ -500,37 +506,61 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    fn one_of_an_inseparable_pair_that_expired_is_told_so() {
-        let fragment = |number: &str, at: i64| Fragment {
-            number: FragmentNumber::parse(number).expect("number"),
-            producer: UtcMillis::new(at),
-            server: UtcMillis::new(at),
-            length_ms: 2_000,
-            size_bytes: 10,
-        };
-        let context = FetchContext {
-            archive: Arc::new(SilentArchive),
+    fn context(archive: Arc<dyn Archive>, work: &Path) -> FetchContext {
+        FetchContext {
+            archive,
             clock: Arc::new(SystemClock),
-            work: PathBuf::new(),
+            work: work.to_owned(),
             attempts: 8,
             stop: watch::Sender::new(false),
+        }
+    }
+
+    fn fragment(number: &str, at: UtcMillis) -> Fragment {
+        Fragment {
+            number: FragmentNumber::parse(number).expect("number"),
+            producer: at,
+            server: at,
+            length_ms: 2_000,
+            size_bytes: 10,
+        }
+    }
+
+    fn job(fragments: &[Fragment]) -> FetchJob {
+        let arn = "arn:aws:kinesisvideo:us-west-2:123456789012:stream/front-gate/1511852108513";
+        FetchJob {
+            export: ExportId("0123456789abcdef".to_owned()),
+            chunk: ChunkId(1),
+            stream: StreamArn::parse(arn).expect("ARN"),
+            retention_hours: 24,
+            timestamps: TimestampKind::Server,
+            bounds: RequestBounds { start: UtcMillis::new(4_500), end: UtcMillis::new(9_000) },
+            fragments: fragments.to_vec(),
+        }
+    }
+
+    fn words() -> ChunkError {
+        ChunkError { code: "ResourceNotFoundException".to_owned(), detail: "none".to_owned() }
+    }
+
+    #[test]
+    fn retention_that_was_shortened_since_expires_a_chunk_by_the_services_words() {
+        let context = context(Arc::new(SilentArchive), Path::new(""));
+        let young = fragment("1", context.clock.now() - 3_600_000);
+        let outcome = |past_retention| {
+            missing(&context, &job(std::slice::from_ref(&young)), &[], (words(), past_retention))
         };
+        assert!(matches!(outcome(true), Ok(FetchOutcome::Expired(_))), "{:?}", outcome(true));
+        assert!(matches!(outcome(false), Ok(FetchOutcome::Failed(_))), "{:?}", outcome(false));
+    }
+
+    #[test]
+    fn one_of_an_inseparable_pair_that_expired_is_told_so() {
+        let context = context(Arc::new(SilentArchive), Path::new(""));
         let told = |distance: i64| {
-            let arn = "arn:aws:kinesisvideo:us-west-2:123456789012:stream/front-gate/1511852108513";
-            let fragments = vec![fragment("1", 5_000), fragment("2", 5_000 + distance)];
-            let job = FetchJob {
-                export: ExportId("0123456789abcdef".to_owned()),
-                chunk: ChunkId(1),
-                stream: StreamArn::parse(arn).expect("ARN"),
-                retention_hours: 24,
-                timestamps: TimestampKind::Server,
-                bounds: RequestBounds { start: UtcMillis::new(4_500), end: UtcMillis::new(9_000) },
-                fragments: fragments.clone(),
-            };
-            let words =
-                ChunkError { code: "ResourceNotFoundException".to_owned(), detail: "none".to_owned() };
-            match missing(&context, &job, &fragments[1..], words) {
+            let first = UtcMillis::new(5_000);
+            let fragments = [fragment("1", first), fragment("2", first + distance)];
+            match missing(&context, &job(&fragments), &fragments[1..], (words(), false)) {
                 Ok(FetchOutcome::TakeApart { error, refused: false }) => error.detail,
                 other => panic!("{other:?}"),
             }
@@ -548,23 +578,8 @@ pub(super) mod tests {
         let limits = LimitSettings { requests_in_flight: 1, stream_budget: 1.0, bandwidth: None };
         let retries = RetrySettings { attempts: 8, outage: Duration::from_mins(1) };
         let folder = tempfile::tempdir().expect("a folder");
-        let context = FetchContext {
-            archive: archive::assemble(SilentArchive, limits, retries).archive,
-            clock: Arc::new(SystemClock),
-            work: folder.path().to_owned(),
-            attempts: 8,
-            stop: watch::Sender::new(false),
-        };
-        let arn = "arn:aws:kinesisvideo:us-west-2:123456789012:stream/front-gate/1511852108513";
-        let job = FetchJob {
-            export: ExportId("0123456789abcdef".to_owned()),
-            chunk: ChunkId(1),
-            stream: StreamArn::parse(arn).expect("ARN"),
-            retention_hours: 24,
-            timestamps: TimestampKind::Server,
-            bounds: RequestBounds { start: UtcMillis::new(1), end: UtcMillis::new(2) },
-            fragments: Vec::new(),
-        };
+        let context = context(archive::assemble(SilentArchive, limits, retries).archive, folder.path());
+        let job = job(&[]);
         let events: Arc<dyn EventSink> = Arc::new(NoEvents);
         let observer = Observer::new(&events);
         let (outcome, ()) = tokio::join!(fetch(&context, &job, &observer), async {

@@ -135,10 +135,32 @@ pub fn record_refused(store: &mut Store, job_file: Option<&JobFileFacts>, report
 
 fn record_end(store: &mut Store, run: RunId, report: &RunReport) {
     let code = exit_code::of(report.outcome);
-    if let Err(error) = store.end_run(run, report.outcome.as_str(), code, report.error.as_deref()) {
+    let error = report.error.clone().or_else(|| not_begun(report));
+    if let Err(error) = store.end_run(run, report.outcome.as_str(), code, error.as_deref()) {
         tracing::error!(error = chain(&error), "the end of the run could not be recorded");
     }
     reached(Point::RunEnded);
+}
+
+/// Which exports could not be begun, and why: there is no row of theirs to say so.
+fn not_begun(report: &RunReport) -> Option<String> {
+    const MOST: usize = 5;
+    let refused: Vec<_> =
+        report.exports.iter().filter(|export| export.id.is_none() && export.error.is_some()).collect();
+    let mut told: Vec<String> = refused
+        .iter()
+        .take(MOST)
+        .map(|export| {
+            let error = export.error.as_deref().unwrap_or_default();
+            format!("job {}, stream {}: {error}", export.job, export.stream)
+        })
+        .collect();
+    if refused.len() > MOST {
+        told.push(format!("and {} more", refused.len() - MOST));
+    }
+    let count = refused.len();
+    let exports = if count == 1 { "1 export".to_owned() } else { format!("{count} exports") };
+    (count > 0).then(|| format!("{exports} could not be begun: {}", told.join("; ")))
 }
 
 fn recover_and_begin(request: &mut RunRequest) -> Result<(RunId, BTreeSet<ExportId>), Stop> {

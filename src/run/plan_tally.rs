@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::decide::{Action, Decided, Decisions};
+use super::disk::size;
 use super::export::expires;
 use super::plan_assembly::{Assembled, Sums};
 use super::planner::{Listed, PlanRequest};
@@ -178,7 +179,8 @@ impl Tally<'_> {
         }
         let (bytes, max_bytes) = (totals.outstanding.bytes, self.request.limits.max_bytes);
         if let Some(max_bytes) = max_bytes.filter(|max_bytes| bytes > *max_bytes) {
-            let error = format!("{bytes} bytes are to be fetched, more than max_bytes ({max_bytes}) allows");
+            let (bytes, max_bytes) = (size(bytes), size(max_bytes));
+            let error = format!("{bytes} are to be fetched, more than `max_bytes` ({max_bytes}) allows");
             return (Outcome::Usage, Some(error));
         }
         (if totals.failed > 0 { Outcome::Incomplete } else { Outcome::Done }, None)

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
 
 use super::decide::{self, Action, Decided, Decisions};
 use super::observe::Observer;
@@ -15,8 +17,9 @@ use crate::model::{ExportId, ExportSpec, ExportState, StreamArn, StreamSelector}
 use crate::plan;
 use crate::store::{ExportRecord, Store};
 
-/// DescribeStream calls at a time: each is for another stream, so no quota is shared.
-const DESCRIBE_AT_ONCE: usize = 8;
+/// How long streams that are described wait for one that is not, after the last that was: longer than most outages,
+/// and no night is lost to a single stream whose calls are throttled.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// An export that the job file asks for.
 #[derive(Debug, Clone)]
@@ -60,27 +63,62 @@ pub(super) struct Prepared {
     pub(super) streams: BTreeMap<StreamArn, Arc<StreamDescription>>,
 }
 
-/// Describes every stream once.
+/// Describes every stream once. One that is not answered for while others are counts as away after [`PATIENCE`].
 pub(super) async fn describe(
     archive: &dyn Archive,
     events: &Arc<dyn EventSink>,
     asked: &[Asked],
 ) -> Result<Streams, Stop> {
     let selectors: BTreeSet<&StreamSelector> = asked.iter().map(|asked| &asked.spec.stream).collect();
-    let mut described = stream::iter(selectors)
+    // All at once: the limiter sends no more than may be in flight, and one that waits keeps no place from the others.
+    let mut described: FuturesUnordered<_> = selectors
+        .iter()
         .map(|selector| async move {
             let observer = Observer::new(events);
-            (selector.clone(), archive.describe_stream(selector, &observer).await)
+            ((*selector).clone(), archive.describe_stream(selector, &observer).await)
         })
-        .buffer_unordered(DESCRIBE_AT_ONCE);
+        .collect();
     let mut streams = Streams::new();
-    while let Some((selector, result)) = described.next().await {
+    let mut latest: Option<Instant> = None;
+    loop {
+        let next = match latest {
+            None => described.next().await,
+            Some(latest) => match tokio::time::timeout_at(latest + PATIENCE, described.next()).await {
+                Ok(next) => next,
+                Err(_) => break,
+            },
+        };
+        let Some((selector, result)) = next else { break };
         match result {
             Err(error) if error.kind == FailureKind::Auth => return Err(Stop::Auth(Box::new(error))),
-            result => drop(streams.insert(selector, result.map(Arc::new))),
+            result => {
+                latest = result.is_ok().then(Instant::now).or(latest);
+                streams.insert(selector, result.map(Arc::new));
+            }
+        }
+    }
+    drop(described);
+    for selector in selectors {
+        if !streams.contains_key(selector) {
+            streams.insert(selector.clone(), Err(left_behind(selector)));
         }
     }
     Ok(streams)
+}
+
+fn left_behind(selector: &StreamSelector) -> ArchiveError {
+    ArchiveError {
+        api: "DescribeStream",
+        stream: selector.name().to_owned(),
+        kind: FailureKind::Away,
+        code: None,
+        message: format!(
+            "no answer for {} min, while other streams were answered for; run the same command again to resume",
+            PATIENCE.as_secs() / 60
+        ),
+        request_id: None,
+        source: None,
+    }
 }
 
 /// Matches what is asked with what the state file knows, and records it: new exports, resumed ones, superseded ones.

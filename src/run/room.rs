@@ -54,16 +54,16 @@ impl Dispatcher<'_> {
 
     /// Tells of fetching that waits for room, and of room that is there again.
     pub(super) fn watch_disk(&mut self, wake: &mut Wake) {
-        let held_up = self.held_up();
+        // With nothing under way there is nothing to wait for: the run ends, or the export.
+        let under_way = !self.tasks.is_empty() || !self.merges.is_empty();
+        let held_up = self.held_up().filter(|_| under_way);
         let is_told = std::mem::replace(&mut self.told_of_disk, held_up.is_some());
         match held_up {
             Some(Shortage { free, needed, .. }) => {
                 if !is_told {
                     self.request.events.event(RunEvent::DiskLow { free, needed });
                 }
-                if !self.tasks.is_empty() || !self.merges.is_empty() {
-                    wake.within(LOOK_AGAIN);
-                }
+                wake.within(LOOK_AGAIN);
             }
             None if is_told => self.request.events.event(RunEvent::DiskFreed),
             None => {}

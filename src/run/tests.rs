@@ -81,6 +81,10 @@ impl Archive for FakeArchive {
         stream: &StreamSelector,
         _: &dyn CallObserver,
     ) -> Result<StreamDescription, ArchiveError> {
+        if stream.name() == "undescribed" {
+            tokio::time::sleep(LATENCY).await;
+            return Err(refusal("DescribeStream", stream.name(), FailureKind::Throttled));
+        }
         let arn =
             format!("arn:aws:kinesisvideo:us-west-2:123456789012:stream/{}/1500000000000", stream.name());
         Ok(StreamDescription {
@@ -246,6 +250,16 @@ async fn a_stream_that_is_throttled_keeps_nothing_from_the_others() {
     // 3 × 1800 fragments at 500 a second.
     assert!(last < Duration::from_secs(20), "{last:?}");
     assert!(clips(&asked, "slow").count() > 12 * 9, "every one of its clips was asked for in the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_cannot_be_described_keeps_no_night_from_the_others() {
+    let jobs: String = [job("undescribed", 0), job("a", 0)].concat();
+    let (report, asked, _) = watch(8, &jobs).await;
+    let last = clips(&asked, "a").last().expect("it was fetched").at;
+    assert!((180..200).contains(&last.as_secs()), "{last:?}");
+    let error = report.exports[0].error.as_deref().unwrap_or_default();
+    assert!(error.contains("no answer for 3 min, while other streams were answered for"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -373,11 +373,12 @@ impl Iterator for FetchedFiles<'_> {
     type Item = Result<(ChunkId, u64), StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.is_empty() && !self.finished {
-            if let Err(error) = self.read() {
-                self.finished = true;
-                return Some(Err(error));
-            }
+        if self.page.is_empty()
+            && !self.finished
+            && let Err(error) = self.read()
+        {
+            self.finished = true;
+            return Some(Err(error));
         }
         self.page.pop_front().map(Ok)
     }

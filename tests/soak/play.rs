@@ -20,8 +20,15 @@ use crate::tally::Tally;
 /// After so many runs that nothing disturbs everything is final.
 const CALM_RUNS: usize = 3;
 
-/// A run that takes longer has got stuck: the longest take a few seconds.
-const LONGEST_RUN: Duration = Duration::from_mins(4);
+/// A run that asks for nothing for so long has got stuck.
+const LONGEST_SILENCE: Duration = Duration::from_mins(3);
+
+/// A run that asks more often goes in circles: the longest, of clips that are cut short however small they are, need
+/// a few thousand requests.
+const MOST_REQUESTS: usize = 50_000;
+
+/// How often to look whether a run goes on.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Exit codes of a run that something went wrong in: done, incomplete, auth, interrupted.
 const ROUGH_CODES: [i32; 4] = [0, 3, 5, 130];
@@ -252,6 +259,7 @@ impl Stage {
         *slot = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         drop(slot);
         let (begun, mut after) = (Instant::now(), after);
+        let (mut looked, mut asked, mut silent_since) = (begun, 0, begun);
         let status = loop {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
                 break status;
@@ -260,10 +268,21 @@ impl Stage {
                 let signal = after.take().map(|(_, signal)| signal);
                 send(target, signal.unwrap_or(Signal::KILL));
             }
-            if begun.elapsed() > LONGEST_RUN {
-                send(target, Signal::KILL);
-                child.wait().expect("a killed child ends");
-                return Err(format!("run {} did not end in {LONGEST_RUN:?}: {}", self.runs, read(&stderr)));
+            if looked.elapsed() > LOOK_EVERY {
+                looked = Instant::now();
+                let requests = self.scene.log().len();
+                if std::mem::replace(&mut asked, requests) != requests {
+                    silent_since = looked;
+                }
+                if silent_since.elapsed() > LONGEST_SILENCE || requests > MOST_REQUESTS {
+                    send(target, Signal::KILL);
+                    child.wait().expect("a killed child ends");
+                    let (run, spent) = (self.runs, begun.elapsed());
+                    return Err(format!(
+                        "run {run} is stuck after {spent:?}, {requests} requests: {}",
+                        read(&stderr)
+                    ));
+                }
             }
             std::thread::sleep(Duration::from_millis(3));
         };
