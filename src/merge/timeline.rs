@@ -15,6 +15,9 @@ mod tests;
 const MS: i64 = 1_000_000;
 /// Overlaps up to this are the jitter of one camera's clock, not two sessions.
 const PRODUCER_JITTER: i64 = 100 * MS;
+/// Starts and lengths, as listed, may disagree by this: what overlaps by more is another session, even if its samples
+/// come later than those before them. Of few pictures a second the last one stands for most of the length.
+const LISTED_JITTER: i64 = 500 * MS;
 /// The least distance of two samples: rounded to ticks they stay apart.
 const LEAST_DISTANCE: i64 = TICK_NANOS;
 
@@ -146,12 +149,13 @@ impl TimelinePlacer {
         let gap = nanos(media.start - previous.start) - previous.length;
         let is_jitter = media.start > previous.start && earliest - kept <= self.jitter();
         let is_compact = self.rules.timeline == Timeline::Compact;
+        let overlaps = -gap > LISTED_JITTER.max(self.jitter());
         let placement = if is_compact && gap > self.rules.gap_tolerance_ms.saturating_mul(MS) {
             let begins = previous.end.max(earliest);
             at(begins, begins - previous.end, Join::ClosesGap)
-        } else if kept >= earliest {
+        } else if kept >= earliest && !overlaps {
             at(kept, 0, Join::Continues)
-        } else if is_jitter {
+        } else if is_jitter && !overlaps {
             at(earliest, earliest - kept, Join::Continues)
         } else if is_compact {
             let begins = previous.end.max(earliest);

@@ -63,6 +63,20 @@ fn an_overlap_is_a_new_part_on_the_wall_clock_and_follows_in_compact() {
 }
 
 #[test]
+fn sessions_of_few_pictures_overlap_by_their_lengths() {
+    // One picture a fragment: the next session's comes later, and yet before the fragment is over.
+    let media = |start: i64| FragmentMedia { listed_ms: 950, ..media(start, 40) };
+    let mut wallclock = placer(Timeline::Wallclock, TimestampKind::Producer);
+    wallclock.place(&media(0));
+    assert_eq!(wallclock.place(&media(127)).new_part, Some(PartReason::Overlap));
+    assert_eq!(wallclock.place(&media(677)).new_part, None, "lengths jitter");
+
+    let mut compact = placer(Timeline::Compact, TimestampKind::Producer);
+    compact.place(&media(0));
+    assert_eq!(compact.place(&media(127)).join, Join::FollowsOverlap);
+}
+
+#[test]
 fn a_repeated_start_is_never_jitter() {
     let mut compact = placer(Timeline::Compact, TimestampKind::Server);
     compact.place(&media(0, 80));
