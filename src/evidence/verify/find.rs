@@ -11,7 +11,7 @@ use crate::fs::{FsError, failed_to, open_plain};
 const OWN_FOLDERS: &str = ".kvs-export";
 
 /// How much of a foreign `.sha256` file is looked at.
-const MAX_CHECKSUMS: u64 = 4 << 20;
+pub(super) const MAX_CHECKSUMS: u64 = 4 << 20;
 
 /// A manifest to verify; it may be missing where something else speaks of it.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use self::find::Target;
+use self::find::{MAX_CHECKSUMS, Target};
 use self::manifest::{ChunkFacts, ManifestFacts, OutputFacts};
 use super::checksums::checksums;
 use crate::error::chain;
@@ -216,10 +216,11 @@ fn look_at_files(
     let facts = match read.facts {
         Ok(facts) => facts,
         Err(error) => {
-            let message = format!("is not a manifest that can be understood: {error}");
+            let is = if is_in_checksums(beside, read.sha256) { "is" } else { "is not" };
+            let message = format!(
+                "is not a manifest that can be understood: {error}; its hash {is} the one in its checksum file"
+            );
             findings.problem(beside.manifest, ProblemKind::Manifest, &message);
-            let lines = [(beside.manifest_name(), read.sha256)];
-            export.checksums_sha256 = check_checksums(beside, &lines, false, findings);
             return;
         }
     };
@@ -233,7 +234,7 @@ fn look_at_files(
     }
     let videos = facts.outputs.iter().map(|output| (output.file.clone(), output.sha256));
     let lines: Vec<_> = videos.chain([(beside.manifest_name(), read.sha256)]).collect();
-    export.checksums_sha256 = check_checksums(beside, &lines, true, findings);
+    export.checksums_sha256 = check_checksums(beside, &lines, findings);
     export.id = facts.export_id;
     export.status = Some(facts.status);
     export.job = facts.job;
@@ -362,13 +363,19 @@ impl<'b> Chunks<'b> {
     }
 }
 
+/// Whether the checksum file gives the manifest that hash. Nothing else in it can be judged without a manifest.
+fn is_in_checksums(beside: &Beside<'_>, sha256: Sha256Digest) -> bool {
+    let line = checksums([(beside.manifest_name().as_str(), sha256)]);
+    let mut text = Vec::new();
+    let read =
+        open_plain(&beside.checksums()).and_then(|file| file.take(MAX_CHECKSUMS).read_to_end(&mut text));
+    read.is_ok() && text.ends_with(line.as_bytes())
+}
+
 /// Compares the checksum file byte for byte with what it must be; its hash.
-///
-/// `is_whole` tells whether `lines` are all of it; else it only has to end with them.
 fn check_checksums(
     beside: &Beside<'_>,
     lines: &[(String, Sha256Digest)],
-    is_whole: bool,
     findings: &mut Findings,
 ) -> Option<Sha256Digest> {
     let path = beside.checksums();
@@ -385,7 +392,7 @@ fn check_checksums(
         }
     };
     findings.bytes += found.len() as u64;
-    if found == expected.as_bytes() || (!is_whole && found.ends_with(expected.as_bytes())) {
+    if found == expected.as_bytes() {
         return Some(sha256);
     }
     let found = String::from_utf8_lossy(&found);
@@ -400,8 +407,10 @@ fn check_checksums(
         }
     };
     let message = format!("is not what the manifest and the files give, first in line {number}");
-    let told = |line: Option<&str>| {
-        line.map_or_else(|| "nothing".to_owned(), |line| line.chars().take(MAX_LINE_TOLD).collect())
+    let told = |line: Option<&str>| match line.map(|line| line.strip_suffix('\n').ok_or(line)) {
+        None => "nothing".to_owned(),
+        Some(Ok(line)) => line.chars().take(MAX_LINE_TOLD).collect(),
+        Some(Err(line)) => line.chars().take(MAX_LINE_TOLD).chain(" (and no line end)".chars()).collect(),
     };
     findings.differs(&path, ProblemKind::Checksums, &message, &told(wanted), &told(there));
     Some(sha256)
