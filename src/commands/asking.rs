@@ -21,7 +21,7 @@ pub(super) const DEMO_FOLDER: &str = "demo";
 const DEMO_LATENCY: Duration = Duration::from_millis(250);
 
 /// What it gives each connection, in bytes per second: little enough that progress can be watched.
-const DEMO_BYTES_PER_SECOND: u64 = 150_000;
+const DEMO_BYTES_PER_SECOND: u64 = 500_000;
 
 /// A job file as it was read.
 pub(super) struct Read {
