@@ -188,8 +188,10 @@ impl<'a> Context<'a> {
             end: fragment.start(clock) + i64::from(fragment.length_ms),
             slack_ms: slack_ms(fragment.length_ms),
         };
+        let tolerance_ms = survey.tolerance_ms(query.gap_tolerance);
         let mut assigner = Sessions::default();
-        let sessions: Vec<usize> = listed.iter().map(|fragment| assigner.assign(&span(fragment))).collect();
+        let sessions: Vec<usize> =
+            listed.iter().map(|fragment| assigner.assign(&span(fragment), tolerance_ms)).collect();
         let mut overlapped = vec![false; listed.len()];
         for later in 0..listed.len() {
             // Only what begins within the longest fragment before can reach into it.
@@ -210,7 +212,7 @@ impl<'a> Context<'a> {
             listed,
             timestamps,
             clock,
-            tolerance_ms: survey.tolerance_ms(query.gap_tolerance),
+            tolerance_ms,
             usual_length_ms: survey.usual_length_ms().unwrap_or(0),
             sessions,
             overlapped,

@@ -60,7 +60,7 @@ impl<T> MergeOrder<T> {
 
     /// Takes the next chunk and gives back those whose place is now certain.
     pub fn push(&mut self, span: ChunkSpan, payload: T) -> Vec<T> {
-        let label = self.sessions.assign(&span.span());
+        let label = self.sessions.assign(&span.span(), self.tolerance_ms);
         let goes_on = self.cluster.iter().any(|(of, ..)| *of == label);
         // A chunk that goes on with a session of the cluster ends the cluster only when no other session may still go
         // on: overlaps of the next fragment can be less than the slack, and sessions pause.
@@ -140,6 +140,20 @@ mod tests {
             (3, 2_080, 3_070),
         ];
         assert_eq!(order(&interleaved), [1, 2, 3, 11, 12, 13]);
+    }
+
+    #[test]
+    fn a_third_session_that_overlaps_the_second_does_not_continue_the_first() {
+        let restarted = [
+            (1, 0, 9_000),
+            (2, 9_000, 18_000),
+            (11, 16_000, 25_000),
+            (12, 25_000, 34_000),
+            (13, 34_000, 43_000),
+            (21, 36_000, 45_000),
+            (22, 45_000, 54_000),
+        ];
+        assert_eq!(order(&restarted), [1, 2, 11, 12, 13, 21, 22]);
     }
 
     #[test]

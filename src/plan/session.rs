@@ -45,12 +45,18 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// The session of the next span: the youngest that it can continue, or a new one.
-    pub(super) fn assign(&mut self, span: &Span<'_>) -> usize {
+    ///
+    /// Where another session goes on meanwhile, one that has been silent for more than `tolerance_ms` is over: the
+    /// third of three sessions that follow each other, each begun before the last was over, does not continue the first.
+    pub(super) fn assign(&mut self, span: &Span<'_>, tolerance_ms: i64) -> usize {
+        let is_alone = !self.sessions.iter().any(|last| last.overlaps(span));
+        let goes_on = |last: &Last| last.end + tolerance_ms >= span.start;
         let continued = self
             .sessions
             .iter()
             .enumerate()
             .filter(|(_, last)| last.number < *span.first_number && !last.overlaps(span))
+            .filter(|(_, last)| is_alone || goes_on(last))
             .max_by(|(_, a), (_, b)| a.number.cmp(&b.number))
             .map(|(label, _)| label);
         let last = Last {
@@ -93,13 +99,9 @@ mod tests {
             .map(|(number, start, end)| {
                 let number = FragmentNumber::parse(&number.to_string()).expect("number");
                 let slack_ms = slack_ms(u32::try_from(end - start).expect("length"));
-                sessions.assign(&Span {
-                    first_number: &number,
-                    last_number: &number,
-                    start: UtcMillis::new(*start),
-                    end: UtcMillis::new(*end),
-                    slack_ms,
-                })
+                let (start, end) = (UtcMillis::new(*start), UtcMillis::new(*end));
+                let span = Span { first_number: &number, last_number: &number, start, end, slack_ms };
+                sessions.assign(&span, 500)
             })
             .collect()
     }
