@@ -138,6 +138,9 @@ fn sessions(rng: &mut Rng, name: &str, edge: UtcMillis) -> Footage {
         }
     }
     let mut fragments = recording.into_fragments();
+    if are_inseparable(&fragments) {
+        return sessions(rng, name, edge);
+    }
     let jitter = rng.i64(0..=150);
     for fragment in &mut fragments {
         fragment.server = fragment.server + rng.i64(0..=jitter);
@@ -146,6 +149,14 @@ fn sessions(rng: &mut Rng, name: &str, edge: UtcMillis) -> Footage {
     let last = fragments.iter().map(last_of).max().expect("one at least");
     let around = TimeRange::new(first, last).expect("a range");
     of(name, Script::Fragments(fragments), around, replays)
+}
+
+/// Whether fragments of two sessions begin so close to each other, and not at once, that no request tells them apart:
+/// they come in one clip, in the service's order.
+fn are_inseparable(fragments: &[ScriptedFragment]) -> bool {
+    let mut starts: Vec<UtcMillis> = fragments.iter().map(|fragment| fragment.producer).collect();
+    starts.sort_unstable();
+    starts.windows(2).any(|pair| (1..4).contains(&(pair[1] - pair[0])))
 }
 
 fn first_of(fragment: &ScriptedFragment) -> UtcMillis {
