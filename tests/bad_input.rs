@@ -667,37 +667,17 @@ fn a_disk_that_is_full_for_ffmpeg_ends_the_run_resumably() {
 
 /// Runs the program on a small disk, then on one with room, and says how both runs ended.
 ///
-/// `None` where no disk can be made: it takes a mount namespace of one's own, which Linux gives to root and,
-/// where the system allows it, to everybody.
+/// `None` where no disk can be made.
 fn on_a_small_disk(place: &Place, size: &str) -> Option<[Ended; 2]> {
-    let own_namespace = |flags: &str| {
-        let program = place.scene.command();
-        let mut command = Command::new("unshare");
-        command.args([flags, "sh", "-c"]).current_dir(place.scene.folder());
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command
-    };
     fs::create_dir(place.path("small")).expect("a folder");
-    let mount = "mount -t tmpfs -o size=64k none small";
-    let works =
-        |flags: &&str| own_namespace(flags).arg(mount).output().is_ok_and(|tried| tried.status.success());
-    let flags = ["-m", "-rm"].into_iter().find(works)?;
+    let mut shell = place.scene.own_namespace("mount -t tmpfs -o size=64k none small")?;
     let run = "\"$PROGRAM\" run jobs.toml --format json";
     let script = format!(
         "mount -t tmpfs -o {size} none small || exit 99; {run} >1.json 2>1.txt; echo $? >1.code; \
          mount -o remount,size=64m,nr_inodes=9999 small || exit 99; {run} >2.json 2>2.txt; echo $? >2.code; \
          find small -name '*.part' -o -name '.kvs-export-*' -o -name '*.mp4' -path '*chunks*' >left"
     );
-    let status = own_namespace(flags)
-        .arg(script)
-        .env("PROGRAM", env!("CARGO_BIN_EXE_kvs-export"))
-        .status()
-        .expect("it starts");
+    let status = shell.arg(script).status().expect("it starts");
     assert!(status.success(), "{status}");
     assert_eq!(fs::read_to_string(place.path("left")).expect("listed"), "", "no half-made file stays");
     Some(["1", "2"].map(|run| {

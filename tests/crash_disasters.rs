@@ -468,35 +468,19 @@ fn an_output_folder_that_vanishes_in_the_merge_fails_the_export_for_this_run() {
     assert_eq!(place.assert_goes_on(), 0, "every chunk was there");
 }
 
-// Disks of one's own: Linux gives them to root and, where the system allows it, to everybody.
+// Disks of one's own.
 
 /// Runs a script in a mount namespace where `disk` is a file system of its own; `RUN n` runs the program and keeps
 /// how it ended. `None` where the system gives no such thing.
 fn on_a_disk_of_its_own(place: &Place, script: &str, ffmpeg: Option<&Path>) -> Option<Vec<Ended>> {
-    let own_namespace = |flags: &str| {
-        let program = place.scene.command();
-        let mut command = Command::new("unshare");
-        command.args([flags, "sh", "-c"]).current_dir(place.scene.folder());
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        if let Some(ffmpeg) = ffmpeg {
-            command.env("KVS_EXPORT_FFMPEG", ffmpeg);
-        }
-        command.env("PROGRAM", env!("CARGO_BIN_EXE_kvs-export"));
-        command
-    };
     fs::create_dir(place.path("disk")).expect("a folder");
     let mount = "mount -t tmpfs -o size=8m none disk";
-    let works =
-        |flags: &&str| own_namespace(flags).arg(mount).output().is_ok_and(|tried| tried.status.success());
-    let flags = ["-m", "-rm"].into_iter().find(works)?;
+    let mut shell = place.scene.own_namespace(mount)?;
+    if let Some(ffmpeg) = ffmpeg {
+        shell.env("KVS_EXPORT_FFMPEG", ffmpeg);
+    }
     let run = "run() { code=0; \"$PROGRAM\" run jobs.toml --format json >$1.json 2>$1.txt || code=$?; echo $code >$1.code; }";
-    let done =
-        own_namespace(flags).arg(format!("set -e; {mount}; {run}; {script}")).output().expect("it starts");
+    let done = shell.arg(format!("set -e; {mount}; {run}; {script}")).output().expect("it starts");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let mut ended = Vec::new();
     while let Ok(code) = fs::read_to_string(place.path(&format!("{}.code", ended.len() + 1))) {

@@ -65,15 +65,8 @@ impl Place {
 
     /// The program with these arguments, in the environment of the scene.
     fn command(&self, arguments: &[&str]) -> Command {
-        let of_scene = self.scene.command();
-        let mut command = Command::new(of_scene.get_program());
-        for (name, value) in of_scene.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command.current_dir(self.scene.folder()).args(arguments);
+        let mut command = self.scene.program();
+        command.args(arguments);
         command
     }
 

@@ -75,7 +75,7 @@ type RecordedFiles = [(ChunkId, u64)];
 struct Recorded {
     export: ExportId,
     folder: PathBuf,
-    /// In the order of the chunks' ids; as a slice: [`RecordedFiles`].
+    /// In the order of the chunks' ids.
     files: Vec<(ChunkId, u64)>,
 }
 

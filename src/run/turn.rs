@@ -173,8 +173,8 @@ impl Turns {
         self.pace.until_listing(stream, page_size.saturating_add(unspent))
     }
 
-    /// Whether requests of a stream wait for more than their turn: its points are far away, or none of its tasks has
-    /// had an answer that was any use.
+    /// Whether requests of a stream wait for more than their turn: its points are far away, or it has several tasks, and
+    /// all of them wait to repeat a request.
     pub(super) fn is_paused(&self, stream: &StreamArn) -> bool {
         self.paused(stream).is_some()
     }

@@ -260,6 +260,31 @@ impl Scene {
         command
     }
 
+    /// A shell in the scene's folder, with the environment of [`Self::program`] and the program as `$PROGRAM`, in a mount
+    /// namespace of its own; the script is to be added.
+    ///
+    /// `None` where `mount` fails in it: Linux gives such a namespace to root and, where the system allows it, to
+    /// everybody.
+    pub(crate) fn own_namespace(&self, mount: &str) -> Option<Command> {
+        let shell = |flags: &str| {
+            let program = self.program();
+            let mut command = Command::new("unshare");
+            command
+                .args([flags, "sh", "-c"])
+                .current_dir(self.folder())
+                .env("PROGRAM", program.get_program());
+            for (name, value) in program.get_envs() {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
+            command
+        };
+        let works = |flags: &&str| shell(flags).arg(mount).output().is_ok_and(|tried| tried.status.success());
+        ["-m", "-rm"].into_iter().find(works).map(shell)
+    }
+
     /// Runs the job file to its end.
     pub(crate) fn run(&self) -> Run {
         Run::of(&mut self.command())
