@@ -466,6 +466,7 @@ pub(super) mod tests {
     use crate::model::event::EventSink;
     use crate::model::{FragmentNumber, StreamSelector, UtcMillis};
     use crate::run::observe::Observer;
+    use crate::run::planner::NoEvents;
 
     /// An archive that is asked for nothing but clips, and never answers.
     pub(in crate::run) struct SilentArchive;
@@ -571,10 +572,6 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_fetch_ends_when_the_run_stops_and_the_request_that_was_cut_is_recorded() {
-        struct NoEvents;
-        impl EventSink for NoEvents {
-            fn event(&self, _: crate::model::event::RunEvent) {}
-        }
         let limits = LimitSettings { requests_in_flight: 1, stream_budget: 1.0, bandwidth: None };
         let retries = RetrySettings { attempts: 8, outage: Duration::from_mins(1) };
         let folder = tempfile::tempdir().expect("a folder");

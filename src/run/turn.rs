@@ -276,15 +276,10 @@ impl Wake {
 #[cfg(test)]
 mod tests {
     use super::super::fetch::tests::SilentArchive;
+    use super::super::planner::NoEvents;
     use super::*;
     use crate::archive::{self, LimitSettings, RetrySettings};
-    use crate::model::event::{EventSink, RunEvent};
-
-    struct NoEvents;
-
-    impl EventSink for NoEvents {
-        fn event(&self, _: RunEvent) {}
-    }
+    use crate::model::event::EventSink;
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_rests_alone_gets_company_and_several_that_rest_get_none() {
