@@ -4,6 +4,7 @@ use crate::model::{TimeRange, TimestampKind, UtcMillis};
 
 use super::camera::Camera;
 use super::hash;
+use super::media;
 use super::refusal::Refusal;
 use super::script::{ScriptedFragment, StartIn};
 
@@ -128,7 +129,11 @@ impl Archive<'_> {
             return Err(Refusal::no_fragments());
         }
         truncate(&mut fragments, limits);
-        if fragments.iter().any(|fragment| fragment.video != fragments[0].video) {
+        if let Some(problem) = fragments.iter().find_map(|fragment| media::problem(self.camera, fragment)) {
+            return Err(Refusal::media(problem));
+        }
+        let tracks = |fragment: &ScriptedFragment| (fragment.video, fragment.sound.map(|span| span.sound));
+        if fragments.iter().any(|fragment| tracks(fragment) != tracks(&fragments[0])) {
             return Err(Refusal::invalid_codec_private_data());
         }
         Ok(fragments)

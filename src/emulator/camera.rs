@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::model::{TimeRange, TimestampKind, UtcMillis};
 
 use super::error::EmulatorError;
-use super::media;
+use super::media::{self, MediaProblem};
 use super::script::{FragmentSizes, Grid, Script, ScriptedFragment};
-use super::video::{TestPictures, VIDEO_FRAME_RATE, VIDEO_GROUP_MS, Video};
+use super::sound::{SoundCodec, TestSound};
+use super::video::{PictureCodec, TestPictures, VIDEO_FRAME_RATE, VIDEO_GROUP_MS, Video};
 
 /// Retention of cameras that do not say otherwise, the longest the service has: ten years.
 const LONGEST_RETENTION_HOURS: u32 = 87_600;
@@ -23,6 +24,8 @@ pub enum VideoSource {
     TestPictures(TestPictures),
     /// A video that is already encoded.
     Encoded(Arc<Video>),
+    /// None: the service lists such fragments, and refuses to make clips of them.
+    Refused(MediaProblem),
 }
 
 impl VideoSource {
@@ -31,6 +34,7 @@ impl VideoSource {
         match self {
             Self::TestPictures(pictures) => pictures.encoded(),
             Self::Encoded(video) => Ok(Arc::clone(video)),
+            Self::Refused(_) => Err(EmulatorError::NoPictures { what: "refused media".to_owned() }),
         }
     }
 }
@@ -48,6 +52,8 @@ pub struct Camera {
     pub script: Script,
     /// What it shows; fragments name one by its index.
     pub videos: Vec<VideoSource>,
+    /// What is heard; fragments name one by its index.
+    pub sounds: Vec<TestSound>,
     /// The stream's tags.
     pub tags: Vec<(String, String)>,
 }
@@ -94,6 +100,7 @@ impl Camera {
             created: CREATED,
             retention_hours: LONGEST_RETENTION_HOURS,
             videos: (0..videos).map(test_pictures).collect(),
+            sounds: Vec::new(),
             script,
             tags: Vec::new(),
         }
@@ -131,6 +138,26 @@ impl Camera {
             }
         }
         self
+    }
+
+    /// What the producer says of its media when it begins.
+    pub(super) fn media_type(&self) -> String {
+        let codec = match self.videos.first() {
+            Some(VideoSource::TestPictures(pictures)) => Some(pictures.codec),
+            Some(VideoSource::Encoded(video)) => Some(video.codec),
+            Some(VideoSource::Refused(_)) | None => None,
+        };
+        let video = match codec {
+            Some(PictureCodec::H264) => "video/h264",
+            Some(PictureCodec::H265) => "video/h265",
+            None => "video/x-unknown",
+        };
+        match self.sounds.first().map(|sound| sound.codec) {
+            Some(SoundCodec::Aac) => format!("{video},audio/aac"),
+            Some(SoundCodec::ALaw) => format!("{video},audio/alaw"),
+            Some(SoundCodec::MuLaw) => format!("{video},audio/mulaw"),
+            None => video.to_owned(),
+        }
     }
 
     /// Takes the media out of a range of producer time: every fragment that reaches into it.

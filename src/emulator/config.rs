@@ -10,12 +10,12 @@ use crate::model::StreamSelector;
 
 use super::api::Api;
 use super::archive::ClipLimits;
-use super::camera::{Camera, VideoSource};
+use super::camera::Camera;
 use super::clip::{InnerTiming, MoviePosition};
 use super::disturbance::Disturbance;
 use super::error::EmulatorError;
 use super::fault::FaultRule;
-use super::media;
+use super::media::{self, Coded};
 use super::points::{PointBudgets, SecondClient};
 use super::refusal::ErrorStyle;
 use super::script::{Script, ScriptedFragment};
@@ -159,7 +159,6 @@ fn check(camera: &Camera) -> Result<(), EmulatorError> {
     if !matches!(StreamSelector::parse(&camera.name), Ok(StreamSelector::Name(_))) {
         return Err(wrong("not a stream name".to_owned()));
     }
-    let videos = camera.videos.iter().map(VideoSource::encoded).collect::<Result<Vec<_>, EmulatorError>>()?;
     let fragments: Vec<ScriptedFragment> = match &camera.script {
         Script::Fragments(list) => list.clone(),
         Script::Grid(grid) if grid.fragment_ms == 0 || grid.frame_rate == 0 => {
@@ -167,15 +166,17 @@ fn check(camera: &Camera) -> Result<(), EmulatorError> {
         }
         // One fragment for each group of pictures: the others are like them.
         Script::Grid(grid) => {
-            let groups = videos.first().map_or(0, |video| video.groups.len());
+            let groups = match camera.videos.first() {
+                Some(video) => video.encoded()?.groups.len(),
+                None => 1,
+            };
             (0..).take(groups).filter_map(|index| grid.ungapped_fragment(index)).collect()
         }
     };
-    for fragment in &fragments {
-        let Some(video) = videos.get(fragment.video) else {
-            return Err(wrong(format!("fragment {} is of video {}", fragment.number, fragment.video)));
-        };
-        match media::smallest_size(video, &camera.name, fragment) {
+    // Nothing is encoded that is never sent.
+    for fragment in fragments.iter().filter(|fragment| media::problem(camera, fragment).is_none()) {
+        let coded = Coded::of(camera, fragment)?;
+        match media::smallest_size(&coded, &camera.name, fragment) {
             None => {
                 return Err(wrong(format!(
                     "fragment {} has {} frames, its video has fewer in a group, or it has none",

@@ -1,37 +1,90 @@
-//! The coded data of a fragment: pictures, marked with where they belong and padded to the fragment's size.
+//! The coded data of a fragment: pictures and sound, marked with where they belong, and pictures padded to the
+//! fragment's size.
 
-use std::ops::Range;
+use std::sync::Arc;
 
-use super::script::ScriptedFragment;
-use super::video::{Picture, Video};
+use super::camera::{Camera, VideoSource};
+use super::error::EmulatorError;
+use super::script::{ScriptedFragment, SoundSpan};
+use super::sound::{Sound, SoundCodec};
+use super::video::{Picture, PictureCodec, Video};
 
-/// The UUID of the message in front of every frame's slices; spells `kvs-export-frame`.
+/// The UUID in front of every mark; spells `kvs-export-frame`.
 ///
-/// The message is an SEI `user_data_unregistered` (NAL unit type 6, payload type 5): these 16 bytes, then in
-/// ASCII `stream|fragment number|frame index from 0|frames in the fragment`. Neither holds a zero byte, so
-/// the NAL unit needs no emulation prevention and can be found by searching for the UUID.
+/// A mark is these 16 bytes, then in ASCII `stream|fragment number|frame index from 0|frames in the fragment`, counted
+/// in decode order and for each track by itself. Before a picture's slices it is an SEI `user_data_unregistered`
+/// (payload type 5), in AAC a data stream element, in G.711 it is the beginning of a block; where sound follows, a line feed ends it. It holds no zero byte, so NAL units
+/// with it need no emulation prevention, and it can be found by searching for the UUID.
 pub const FRAME_MARK_UUID: [u8; 16] = *b"kvs-export-frame";
 
-const NAL_SUPPLEMENTAL: u8 = 6;
-const NAL_FILLER: u8 = 12;
 const PAYLOAD_USER_DATA_UNREGISTERED: u8 = 5;
 /// Ends the payload of a NAL unit: the stop bit and its alignment.
 const TRAILING_BITS: u8 = 0x80;
 /// In front of each NAL unit of a sample.
 const LENGTH_PREFIX: u64 = 4;
-/// Length prefix, header and trailing bits: no filler is smaller.
-const SMALLEST_FILLER: u64 = LENGTH_PREFIX + 2;
 
 /// What Matroska adds to the frames of a fragment: its headers and tags once, a block header for each frame.
 const MATROSKA_PER_FRAGMENT: u64 = 900;
 const MATROSKA_PER_FRAME: u64 = 12;
 
-/// A frame of a fragment, ready to be written.
+/// What a fragment's media is made of.
+#[derive(Debug, Clone)]
+pub(super) struct Coded {
+    pub(super) video: Arc<Video>,
+    pub(super) sound: Option<Arc<Sound>>,
+}
+
+impl Coded {
+    /// What this fragment of a camera is made of.
+    pub(super) fn of(camera: &Camera, fragment: &ScriptedFragment) -> Result<Self, EmulatorError> {
+        let wrong = |problem: String| EmulatorError::Script { camera: camera.name.clone(), problem };
+        let number = &fragment.number;
+        let video = match camera.videos.get(fragment.video) {
+            Some(source) => source.encoded()?,
+            None => return Err(wrong(format!("fragment {number} is of video {}", fragment.video))),
+        };
+        let sound = match fragment.sound.map(|span| (span.sound, camera.sounds.get(span.sound))) {
+            Some((_, Some(sound))) => Some(sound.encoded()?),
+            Some((index, None)) => return Err(wrong(format!("fragment {number} has sound {index}"))),
+            None => None,
+        };
+        Ok(Self { video, sound })
+    }
+}
+
+/// Why the service makes no clip of media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaProblem {
+    /// The tracks have no codec private data.
+    MissingCodecPrivateData,
+    /// A codec that is not served, such as MJPEG, or no pictures at all.
+    Unsupported,
+}
+
+/// Why the service makes no clip of a fragment, if it does not.
+pub(super) fn problem(camera: &Camera, fragment: &ScriptedFragment) -> Option<MediaProblem> {
+    let codec = match camera.videos.get(fragment.video)? {
+        VideoSource::Refused(problem) => return Some(*problem),
+        VideoSource::TestPictures(pictures) => pictures.codec,
+        VideoSource::Encoded(video) => video.codec,
+    };
+    let sound = camera.sounds.get(fragment.sound?.sound)?.codec;
+    let refused = match (codec, sound) {
+        (_, SoundCodec::MuLaw) | (PictureCodec::H265, SoundCodec::ALaw) => true,
+        (_, SoundCodec::Aac) | (PictureCodec::H264, SoundCodec::ALaw) => false,
+    };
+    refused.then_some(MediaProblem::Unsupported)
+}
+
+/// A frame of a fragment's pictures, ready to be written.
 #[derive(Debug, Clone)]
 pub(super) struct Frame<'a> {
+    codec: PictureCodec,
     picture: &'a Picture,
     mark: Vec<u8>,
     filler: u64,
+    /// Its place in the order in which the fragment is shown.
+    pub(super) shown: u32,
 }
 
 impl Frame<'_> {
@@ -48,13 +101,19 @@ impl Frame<'_> {
                 push_unit(out, &self.mark);
             }
         }
-        if let Some(fill) = self.filler.checked_sub(SMALLEST_FILLER) {
-            out.extend_from_slice(&length_bytes(fill + 2));
-            out.push(NAL_FILLER);
+        if let Some(fill) = self.filler.checked_sub(smallest_filler(self.codec)) {
+            let header = self.codec.filler_header();
+            out.extend_from_slice(&length_bytes(fill + header.len() as u64 + 1));
+            out.extend_from_slice(header);
             out.resize(out.len() + usize::try_from(fill).unwrap_or(0), 0xFF);
             out.push(TRAILING_BITS);
         }
     }
+}
+
+/// Length prefix, header and trailing bits: no filler is smaller.
+fn smallest_filler(codec: PictureCodec) -> u64 {
+    LENGTH_PREFIX + codec.filler_header().len() as u64 + 1
 }
 
 fn push_unit(out: &mut Vec<u8>, unit: &[u8]) {
@@ -71,18 +130,23 @@ fn unpadded_size(picture: &Picture, mark: &[u8]) -> u64 {
     units + mark.len() as u64 + LENGTH_PREFIX
 }
 
-/// The NAL unit that says which frame this is.
+/// The mark that says which frame this is.
 fn frame_mark(stream: &str, number: &str, index: u32, frames: u32) -> Vec<u8> {
     let text = format!("{stream}|{number}|{index}|{frames}");
-    let mut size = FRAME_MARK_UUID.len() + text.len();
-    let mut unit = vec![NAL_SUPPLEMENTAL, PAYLOAD_USER_DATA_UNREGISTERED];
+    [&FRAME_MARK_UUID, text.as_bytes()].concat()
+}
+
+/// The NAL unit that says which picture this is.
+fn picture_mark(codec: PictureCodec, mark: &[u8]) -> Vec<u8> {
+    let mut size = mark.len();
+    let mut unit = codec.supplemental_header().to_vec();
+    unit.push(PAYLOAD_USER_DATA_UNREGISTERED);
     while size >= 255 {
         unit.push(255);
         size -= 255;
     }
     unit.push(u8::try_from(size).unwrap_or(0));
-    unit.extend_from_slice(&FRAME_MARK_UUID);
-    unit.extend_from_slice(text.as_bytes());
+    unit.extend_from_slice(mark);
     unit.push(TRAILING_BITS);
     unit
 }
@@ -91,48 +155,72 @@ fn frame_mark(stream: &str, number: &str, index: u32, frames: u32) -> Vec<u8> {
 fn pictures<'a>(video: &'a Video, fragment: &ScriptedFragment) -> &'a [Picture] {
     let groups = video.groups.len().max(1) as u64;
     let group = usize::try_from(fragment.picture % groups).ok().and_then(|index| video.groups.get(index));
-    let range = Range { start: 0, end: usize::try_from(fragment.frames).unwrap_or(usize::MAX) };
-    group.and_then(|pictures| pictures.get(range)).unwrap_or_default()
+    let count = usize::try_from(fragment.frames).unwrap_or(usize::MAX);
+    group.and_then(|pictures| pictures.get(..count)).unwrap_or_default()
 }
 
-/// The frames of a fragment, padded so that they and Matroska's overhead make up its listed size.
+/// The frames of a fragment's pictures in decode order, padded so that they, its sound and Matroska's overhead make up its
+/// listed size.
 ///
-/// Filler cannot be smaller than six bytes: so many may be missing from the listed size.
-pub(super) fn frames<'a>(video: &'a Video, stream: &str, fragment: &ScriptedFragment) -> Vec<Frame<'a>> {
-    let marked = (0..).zip(pictures(video, fragment)).map(|(index, picture)| {
+/// Filler cannot be smaller than a few bytes: so many may be missing from the listed size.
+pub(super) fn frames<'a>(coded: &'a Coded, stream: &str, fragment: &ScriptedFragment) -> Vec<Frame<'a>> {
+    let codec = coded.video.codec;
+    let shown = pictures(&coded.video, fragment);
+    let marked = (0..).zip(shown).map(|(index, picture)| {
         let mark = frame_mark(stream, fragment.number.as_str(), index, fragment.frames);
-        Frame { picture, mark, filler: 0 }
+        // A shorter fragment leaves pictures out that would be shown between others.
+        let before = shown.iter().filter(|other| other.shown < picture.shown).count();
+        let place = u32::try_from(before).unwrap_or(u32::MAX);
+        Frame { codec, picture, mark: picture_mark(codec, &mark), filler: 0, shown: place }
     });
     let mut frames: Vec<Frame<'a>> = marked.collect();
     let unpadded: u64 = frames.iter().map(Frame::size).sum();
-    let missing = fragment.size_bytes.saturating_sub(unpadded + overhead(fragment.frames));
+    let sound: u64 = sound_frames(coded, stream, fragment).iter().map(|frame| frame.len() as u64).sum();
+    let missing = fragment.size_bytes.saturating_sub(unpadded + sound + overhead(fragment));
+    let smallest = smallest_filler(codec);
     let share = missing / u64::from(fragment.frames.max(1));
-    if share >= SMALLEST_FILLER {
+    if share >= smallest {
         for frame in &mut frames {
             frame.filler = share;
         }
     }
     if let Some(first) = frames.first_mut() {
-        let rest = missing - if share >= SMALLEST_FILLER { share * u64::from(fragment.frames) } else { 0 };
+        let rest = missing - if share >= smallest { share * u64::from(fragment.frames) } else { 0 };
         let filler = first.filler + rest;
-        first.filler = if filler >= SMALLEST_FILLER { filler } else { 0 };
+        first.filler = if filler >= smallest { filler } else { 0 };
     }
     frames
 }
 
-const fn overhead(frames: u32) -> u64 {
-    MATROSKA_PER_FRAGMENT + MATROSKA_PER_FRAME * frames as u64
+/// The frames of a fragment's sound.
+pub(super) fn sound_frames(coded: &Coded, stream: &str, fragment: &ScriptedFragment) -> Vec<Vec<u8>> {
+    let (Some(sound), Some(span)) = (&coded.sound, fragment.sound) else { return Vec::new() };
+    let SoundSpan { index, frames, .. } = span;
+    let marked = (0..frames).map(|frame| {
+        // What follows could be digits.
+        let mut mark = frame_mark(stream, fragment.number.as_str(), frame, frames);
+        mark.push(b'\n');
+        sound.frame(index + u64::from(frame), &mark)
+    });
+    marked.collect()
+}
+
+fn overhead(fragment: &ScriptedFragment) -> u64 {
+    let frames = fragment.frames + fragment.sound.map_or(0, |span| span.frames);
+    MATROSKA_PER_FRAGMENT + MATROSKA_PER_FRAME * u64::from(frames)
 }
 
 /// The smallest listed size that the fragment's unpadded frames fit in, or `None` if its video has too few.
-pub(super) fn smallest_size(video: &Video, stream: &str, fragment: &ScriptedFragment) -> Option<u64> {
-    let pictures = pictures(video, fragment);
+pub(super) fn smallest_size(coded: &Coded, stream: &str, fragment: &ScriptedFragment) -> Option<u64> {
+    let pictures = pictures(&coded.video, fragment);
     if u32::try_from(pictures.len()) != Ok(fragment.frames) || pictures.is_empty() {
         return None;
     }
     let mark = frame_mark(stream, fragment.number.as_str(), fragment.frames, fragment.frames);
+    let mark = picture_mark(coded.video.codec, &mark);
     let frames: u64 = pictures.iter().map(|picture| unpadded_size(picture, &mark)).sum();
-    Some(frames + overhead(fragment.frames))
+    let sound: u64 = sound_frames(coded, stream, fragment).iter().map(|frame| frame.len() as u64).sum();
+    Some(frames + sound + overhead(fragment))
 }
 
 /// A size that group `picture` of a video fits in, whatever the fragment's number.
@@ -140,8 +228,9 @@ pub(super) fn natural_size(video: &Video, picture: usize, stream: &str) -> u64 {
     const LONGEST_NUMBER: usize = 128;
     let pictures = video.groups.get(picture).map(Vec::as_slice).unwrap_or_default();
     let frames = u32::try_from(pictures.len()).unwrap_or(u32::MAX);
-    let mark = frame_mark(stream, &"9".repeat(LONGEST_NUMBER), frames, frames);
-    pictures.iter().map(|picture| unpadded_size(picture, &mark)).sum::<u64>() + overhead(frames)
+    let mark = picture_mark(video.codec, &frame_mark(stream, &"9".repeat(LONGEST_NUMBER), frames, frames));
+    let coded: u64 = pictures.iter().map(|picture| unpadded_size(picture, &mark)).sum();
+    coded + MATROSKA_PER_FRAGMENT + MATROSKA_PER_FRAME * u64::from(frames)
 }
 
 #[cfg(test)]
@@ -162,12 +251,14 @@ mod tests {
             frame_rate: 10,
             video: 0,
             picture: 7,
+            sound: None,
         }
     }
 
     #[test]
     fn frames_fill_the_listed_size_to_within_the_smallest_filler() {
         let video = TestPictures::looping(10, 10).encoded().expect("ffmpeg is installed");
+        let video = Coded { video, sound: None };
         let smallest = smallest_size(&video, "gate", &fragment(10, 0)).expect("enough frames");
         for more in (0..80).chain([1_000, 123_457, 4_000_000]) {
             let fragment = fragment(10, smallest + more);
@@ -177,7 +268,7 @@ mod tests {
                 frame.write(&mut written);
             }
             assert_eq!(written.len() as u64, frames.iter().map(Frame::size).sum::<u64>());
-            let listed = written.len() as u64 + overhead(10);
+            let listed = written.len() as u64 + overhead(&fragment);
             // The mark of the first nine frames is a digit shorter than the one that `smallest` counts with.
             assert!((fragment.size_bytes - 20..=fragment.size_bytes).contains(&listed), "{more}");
             if more >= 80 {
@@ -190,6 +281,7 @@ mod tests {
     fn marks_hold_nothing_that_needs_emulation_prevention() {
         for stream in ["x".to_owned(), "n".repeat(256), "n".repeat(189), "n".repeat(188)] {
             let mark = frame_mark(&stream, &"9".repeat(47), 11, 20);
+            let mark = picture_mark(PictureCodec::H264, &mark);
             assert!(!mark.windows(3).any(|bytes| bytes[0] == 0 && bytes[1] == 0 && bytes[2] <= 3));
             let text = format!("{stream}|{}|11|20", "9".repeat(47));
             assert!(mark.ends_with(&[text.as_bytes(), &[TRAILING_BITS]].concat()));

@@ -17,6 +17,7 @@ mod camera;
 mod clip;
 mod config;
 mod disturbance;
+mod encode;
 mod endpoints;
 mod error;
 mod fault;
@@ -30,6 +31,7 @@ mod script;
 mod server;
 mod service;
 mod signature;
+mod sound;
 #[cfg(test)]
 mod tests;
 mod video;
@@ -50,12 +52,13 @@ pub use disturbance::{Disturbance, disturbance_help};
 pub use error::EmulatorError;
 pub use fault::{Fault, FaultRule, When, Window};
 pub use log::{RequestRecord, Tally};
-pub use media::FRAME_MARK_UUID;
+pub use media::{FRAME_MARK_UUID, MediaProblem};
 pub use points::{PointBudgets, SecondClient, SecondClientTally};
 pub use recording::Recording;
 pub use refusal::ErrorStyle;
-pub use script::{FragmentSizes, Grid, Script, ScriptedFragment};
-pub use video::{TestPictures, Video};
+pub use script::{FragmentSizes, Grid, Script, ScriptedFragment, SoundSpan};
+pub use sound::{SoundCodec, TestSound};
+pub use video::{PictureCodec, TestPictures, Video};
 
 /// A running emulator; ends, with all its connections, when stopped or dropped.
 #[derive(Debug)]

@@ -2,7 +2,8 @@
 
 use crate::model::{TimeRange, UtcMillis};
 
-use super::script::{Script, ScriptedFragment, fragment_number};
+use super::script::{Script, ScriptedFragment, SoundSpan, fragment_number};
+use super::sound::TestSound;
 
 /// A script in the making: two clocks, the camera's and the service's, that fragments move on.
 ///
@@ -28,7 +29,19 @@ pub struct Recording {
     bytes_per_second: u64,
     listed_length_ms: Option<u32>,
     video: usize,
+    sound: Option<RecordedSound>,
     fragments: Vec<ScriptedFragment>,
+}
+
+/// Sound that a camera records.
+#[derive(Debug, Clone, Copy)]
+struct RecordedSound {
+    sound: usize,
+    kind: TestSound,
+    /// When its first frame began, on the camera's clock.
+    began: UtcMillis,
+    /// The next frame.
+    index: u64,
 }
 
 /// Bytes that small test pictures fit in: a key frame, marks, and what changes in the time.
@@ -47,6 +60,7 @@ impl Recording {
             bytes_per_second: 25_000,
             listed_length_ms: None,
             video: 0,
+            sound: None,
             fragments: Vec::new(),
         }
     }
@@ -84,6 +98,16 @@ impl Recording {
         Self { video, ..self }
     }
 
+    /// Gives the next fragments a track of sound, the camera's `sound`th, which is of that kind; `None`: no more.
+    ///
+    /// Its frames follow each other without a pause from now on, and belong to the fragment in which they begin.
+    #[must_use]
+    pub fn sound(self, sound: impl Into<Option<(usize, TestSound)>>) -> Self {
+        let began = self.producer;
+        let recorded = |(sound, kind)| RecordedSound { sound, kind, began, index: 0 };
+        Self { sound: sound.into().map(recorded), ..self }
+    }
+
     /// Adds `count` fragments of `length_ms` each, with as many whole frames as fit (at least one).
     #[must_use]
     pub fn fragments(mut self, count: usize, length_ms: u32) -> Self {
@@ -96,30 +120,47 @@ impl Recording {
     fn fragment(mut self, length_ms: u32) -> Self {
         let frames = (u64::from(length_ms) * u64::from(self.frame_rate) / 1000).max(1);
         let ingested = self.fragments.len() as u64;
+        let producer = self.producer;
+        let sound = self.sound.as_mut().map(|sound| sound.span(producer, length_ms));
+        let sound_room = sound.map_or(0, |span| 700 * u64::from(span.frames));
         self.fragments.push(ScriptedFragment {
             number: fragment_number(ingested),
             producer: self.producer,
             server: self.server + self.server_delay_ms,
             length_ms: self.listed_length_ms.unwrap_or(length_ms),
-            size_bytes: (self.bytes_per_second * u64::from(length_ms) / 1000).max(room(frames, length_ms)),
+            size_bytes: (self.bytes_per_second * u64::from(length_ms) / 1000)
+                .max(room(frames, length_ms) + sound_room),
             frames: u32::try_from(frames).unwrap_or(u32::MAX),
             frame_rate: self.frame_rate,
             video: self.video,
             picture: ingested,
+            sound,
         });
-        self.gap_ms(i64::from(length_ms))
+        self.step_ms(i64::from(length_ms))
+    }
+
+    fn step_ms(self, ms: i64) -> Self {
+        Self { producer: self.producer + ms, server: self.server + ms, ..self }
     }
 
     /// Lets time pass on both clocks; negative: the next fragment overlaps.
     #[must_use]
     pub fn gap_ms(self, ms: i64) -> Self {
-        Self { producer: self.producer + ms, server: self.server + ms, ..self }
+        self.step_ms(ms).silenced()
+    }
+
+    /// A session that begins: so does its sound.
+    fn silenced(mut self) -> Self {
+        if let Some(sound) = &mut self.sound {
+            (sound.began, sound.index) = (self.producer, 0);
+        }
+        self
     }
 
     /// Sets the camera's clock: a reconnect that replays, or a clock that was put right.
     #[must_use]
     pub fn restart_at(self, producer: UtcMillis) -> Self {
-        Self { producer, ..self }
+        Self { producer, ..self }.silenced()
     }
 
     /// Sets the service's clock: footage that was kept during an outage and is sent now.
@@ -149,6 +190,23 @@ impl Recording {
     /// The script.
     pub fn into_script(self) -> Script {
         Script::Fragments(self.fragments)
+    }
+}
+
+impl RecordedSound {
+    /// What begins in a fragment of that length.
+    fn span(&mut self, start: UtcMillis, length_ms: u32) -> SoundSpan {
+        const MS: i64 = 1_000_000;
+        let start_ns = (start - self.began) * MS;
+        let end_ns = start_ns + i64::from(length_ms) * MS;
+        let first = self.index;
+        let mut frames = 0;
+        while self.kind.frame_start_ns(self.index) < end_ns {
+            self.index += 1;
+            frames += 1;
+        }
+        let first_ns = self.kind.frame_start_ns(first) - start_ns;
+        SoundSpan { sound: self.sound, first_ns, index: first, frames }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::media::MediaProblem;
+
 /// How errors are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ErrorStyle {
@@ -73,10 +75,20 @@ impl Refusal {
         Self::new(400, "InvalidMediaFrameException", message)
     }
 
-    pub(super) fn unsupported_media() -> Self {
-        let message = "The type of the media could not be determined from the codec IDs of the tracks in the first \
-                       fragment for a playback session.";
-        Self::new(400, "UnsupportedStreamMediaTypeException", message)
+    pub(super) fn media(problem: MediaProblem) -> Self {
+        match problem {
+            MediaProblem::MissingCodecPrivateData => Self::new(
+                400,
+                "MissingCodecPrivateDataException",
+                "No codec private data was found in at least one of the tracks.",
+            ),
+            MediaProblem::Unsupported => Self::new(
+                400,
+                "UnsupportedStreamMediaTypeException",
+                "The type of the media could not be determined from the codec IDs of the tracks in the first \
+                 fragment for a playback session.",
+            ),
+        }
     }
 
     pub(super) fn client_limit_exceeded() -> Self {

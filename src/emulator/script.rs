@@ -25,6 +25,21 @@ pub struct ScriptedFragment {
     pub video: usize,
     /// Which group of pictures of that video it shows, modulo their number.
     pub picture: u64,
+    /// What it holds of sound, if its producer sends a track of it.
+    pub sound: Option<SoundSpan>,
+}
+
+/// The sound of a fragment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoundSpan {
+    /// Which of the camera's sounds it comes from; they differ in codec private data.
+    pub sound: usize,
+    /// When its first frame begins, in nanoseconds after the key frame.
+    pub first_ns: i64,
+    /// Which frame of the recording that is.
+    pub index: u64,
+    /// How many frames begin in the fragment.
+    pub frames: u32,
 }
 
 impl ScriptedFragment {
@@ -184,6 +199,7 @@ impl Grid {
             frame_rate: self.frame_rate,
             video: 0,
             picture: ingested,
+            sound: None,
         })
     }
 }

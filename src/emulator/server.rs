@@ -19,6 +19,7 @@ use super::api::Api;
 use super::body::{Break, Sending};
 use super::fault::Fault;
 use super::log::{Entry, RequestRecord};
+use super::media::MediaProblem;
 use super::refusal::Refusal;
 use super::service::{Content, Service};
 use super::signature::{Signature, format_instant};
@@ -225,7 +226,7 @@ impl Exchange {
                 Some(Err(Refusal::expired_token()))
             }
             Fault::NoFragments => Some(Err(Refusal::no_fragments())),
-            Fault::UnsupportedMedia => Some(Err(Refusal::unsupported_media())),
+            Fault::UnsupportedMedia => Some(Err(Refusal::media(MediaProblem::Unsupported))),
             Fault::Garbage => Some(Ok(Content::Raw(Bytes::from_static(&[0x5A; 4096])))),
             Fault::EmptyBody => Some(Ok(Content::Raw(Bytes::new()))),
             // These change what the service knows; its own answer shows it.

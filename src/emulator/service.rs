@@ -18,10 +18,10 @@ use super::camera::Camera;
 use super::clip::{Clip, ClipForm};
 use super::config::EmulatorConfig;
 use super::endpoints::Endpoints;
-use super::error::EmulatorError;
 use super::fault::{Fault, Faults};
 use super::hash;
 use super::log::{Entry, Log};
+use super::media::Coded;
 use super::points::{Cost, Points, SecondClientTally};
 use super::refusal::Refusal;
 use super::wire::{RawRequest, timestamp};
@@ -291,7 +291,7 @@ impl Service {
         json!({
             "StreamName": camera.name,
             "StreamARN": self.arn(camera),
-            "MediaType": "video/h264",
+            "MediaType": camera.media_type(),
             "KmsKeyId": format!(
                 "arn:aws:kms:{}:{}:alias/aws/kinesisvideo", self.config.region, self.config.account
             ),
@@ -432,15 +432,11 @@ impl Service {
         self.log.update(entry, |record| {
             record.fragments = fragments.iter().map(|fragment| fragment.number.clone()).collect();
         });
-        let video_of = |index: usize| match camera.videos.get(index) {
-            Some(source) => source.encoded(),
-            None => Err(EmulatorError::EncodingStopped),
-        };
         let mut sources = Vec::with_capacity(fragments.len());
         for fragment in fragments {
             // Encoded when the emulator started; it cannot fail any more.
-            let video = video_of(fragment.video).map_err(|_| Refusal::internal_failure())?;
-            sources.push((fragment, video));
+            let coded = Coded::of(camera, &fragment).map_err(|_| Refusal::internal_failure())?;
+            sources.push((fragment, coded));
         }
         let form = ClipForm {
             inner_timing: self.config.inner_timing,

@@ -25,6 +25,7 @@ use crate::model::{FragmentNumber, TimeRange, TimestampKind, UtcMillis};
 const START: UtcMillis = UtcMillis::new(1_709_251_200_000);
 
 mod faults;
+mod tracks;
 
 struct Client {
     control: aws_sdk_kinesisvideo::Client,
@@ -196,7 +197,7 @@ fn marks(file: &[u8], stream: &str) -> Vec<(String, u32, u32)> {
     let starts = file.windows(16).enumerate().filter(|(_, window)| *window == FRAME_MARK_UUID);
     starts
         .map(|(at, _)| {
-            let text = file[at + 16..].split(|byte| *byte == 0x80).next().expect("an end");
+            let text = file[at + 16..].split(|byte| !byte.is_ascii_graphic()).next().expect("an end");
             let text = std::str::from_utf8(text).expect("ASCII");
             let fields: Vec<&str> = text.split('|').collect();
             assert_eq!(fields[0], stream);
