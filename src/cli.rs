@@ -237,6 +237,7 @@ pub struct VerifyArgs {
 Example:
   kvs-export emulator --stream front-gate --stream yard=night.mp4
   kvs-export emulator --fault throttle:api=GetClip,every=5 --fault away:from=30s,for=2m
+  kvs-export emulator --scenario restarts.toml
   aws kinesisvideo list-streams --endpoint-url http://127.0.0.1:8700")]
 pub struct EmulatorArgs {
     /// The port on the loopback interface; 0 takes a free one
@@ -245,6 +246,9 @@ pub struct EmulatorArgs {
     /// A stream of test pictures, or of a video; may be repeated
     #[arg(long = "stream", value_name = "NAME[=VIDEO]", value_parser = stream_source)]
     pub streams: Vec<StreamSource>,
+    /// A file that says what the streams' cameras did and how the archive answers (docs/emulator.md)
+    #[arg(long, value_name = "FILE", conflicts_with = "streams")]
+    pub scenario: Option<PathBuf>,
     /// Something that goes wrong, such as `throttle:api=GetClip,every=5`; may be repeated
     #[arg(long = "fault", value_name = "NAME[:KEY=VALUE,…]", value_parser = disturbance,
         long_help = disturbance_help())]

@@ -1,7 +1,7 @@
 //! `kvs-export emulator`: the embedded archive for other clients.
 
 use crate::cli::{EmulatorArgs, GlobalArgs};
-use crate::emulator::{Emulator, EmulatorConfig};
+use crate::emulator::{Emulator, EmulatorConfig, EmulatorError};
 use crate::exit_code;
 use crate::model::serving::Serving;
 
@@ -19,15 +19,7 @@ pub(super) async fn emulator(args: &EmulatorArgs, global: &GlobalArgs) -> u8 {
 
 async fn serve(args: &EmulatorArgs, global: &GlobalArgs) -> Result<u8, CommandError> {
     let mut cancel = signals::cancel_on_signals()?;
-    let streams: Vec<String> = args
-        .streams
-        .iter()
-        .map(|source| match &source.video {
-            Some(video) => format!("{}={}", source.name, video.display()),
-            None => source.name.clone(),
-        })
-        .collect();
-    let config = EmulatorConfig { seed: args.seed, ..EmulatorConfig::from_arguments(args.port, &streams)? };
+    let config = EmulatorConfig { port: args.port, seed: args.seed, ..config_of(args)? };
     let emulator = Emulator::start(config.disturbed(args.faults.iter().cloned())).await?;
     let serving = Serving::at(emulator.endpoint());
     let code = document::answer(&serving, exit_code::DONE, global, |_| format!("{}\n", emulator.endpoint()));
@@ -44,4 +36,24 @@ async fn serve(args: &EmulatorArgs, global: &GlobalArgs) -> Result<u8, CommandEr
     );
     emulator.stop().await;
     Ok(code)
+}
+
+/// The streams that are asked for.
+fn config_of(args: &EmulatorArgs) -> Result<EmulatorConfig, EmulatorError> {
+    if let Some(path) = &args.scenario {
+        let file = path.display().to_string();
+        return match std::fs::read_to_string(path) {
+            Ok(text) => EmulatorConfig::from_scenario(&file, &text),
+            Err(source) => Err(EmulatorError::ReadScenario { file, source }),
+        };
+    }
+    let streams: Vec<String> = args
+        .streams
+        .iter()
+        .map(|source| match &source.video {
+            Some(video) => format!("{}={}", source.name, video.display()),
+            None => source.name.clone(),
+        })
+        .collect();
+    EmulatorConfig::from_arguments(args.port, &streams)
 }

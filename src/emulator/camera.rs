@@ -34,7 +34,7 @@ impl VideoSource {
         match self {
             Self::TestPictures(pictures) => pictures.encoded(),
             Self::Encoded(video) => Ok(Arc::clone(video)),
-            Self::Refused(_) => Err(EmulatorError::NoPictures { what: "refused media".to_owned() }),
+            Self::Refused(_) => Err(EmulatorError::NoMedia { what: "refused media".to_owned() }),
         }
     }
 }

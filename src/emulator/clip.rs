@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 use crate::model::UtcMillis;
 
@@ -13,7 +14,8 @@ use super::script::ScriptedFragment;
 use super::sound::TestSound;
 
 /// What the times inside a clip do between fragments; the service's documentation does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum InnerTiming {
     /// Key frames stand as far apart as the fragments' producer timestamps: gaps are kept.
     #[default]
@@ -23,7 +25,8 @@ pub enum InnerTiming {
 }
 
 /// Where the movie box stands in a clip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MoviePosition {
     /// In front of the media.
     #[default]

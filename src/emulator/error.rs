@@ -34,9 +34,9 @@ pub enum EmulatorError {
         /// What ffmpeg said.
         stderr: String,
     },
-    /// What ffmpeg wrote has no H.264 pictures in it.
-    #[error("ffmpeg wrote no H.264 pictures for {what}")]
-    NoPictures {
+    /// What ffmpeg wrote has no pictures, or no sound, in it.
+    #[error("ffmpeg wrote no media for {what}")]
+    NoMedia {
         /// What was to be encoded.
         what: String,
     },
@@ -47,6 +47,23 @@ pub enum EmulatorError {
         camera: String,
         /// What does not fit.
         problem: String,
+    },
+    /// A scenario file cannot be understood.
+    #[error("the scenario {file}: {message}")]
+    Scenario {
+        /// The file.
+        file: String,
+        /// What is wrong, and where.
+        message: String,
+    },
+    /// The scenario file cannot be read.
+    #[error("cannot read the scenario {file}")]
+    ReadScenario {
+        /// The file.
+        file: String,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The argument is not `NAME` or `NAME=VIDEO`.
     #[error(

@@ -252,6 +252,7 @@ mod tests {
             video: 0,
             picture: 7,
             sound: None,
+            session: 0,
         }
     }
 

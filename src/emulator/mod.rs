@@ -27,6 +27,7 @@ mod media;
 mod points;
 mod recording;
 mod refusal;
+mod scenario;
 mod script;
 mod server;
 mod service;

@@ -30,6 +30,7 @@ pub struct Recording {
     listed_length_ms: Option<u32>,
     video: usize,
     sound: Option<RecordedSound>,
+    session: u32,
     fragments: Vec<ScriptedFragment>,
 }
 
@@ -61,6 +62,7 @@ impl Recording {
             listed_length_ms: None,
             video: 0,
             sound: None,
+            session: 0,
             fragments: Vec::new(),
         }
     }
@@ -135,6 +137,7 @@ impl Recording {
             video: self.video,
             picture: ingested,
             sound,
+            session: self.session,
         });
         self.step_ms(i64::from(length_ms))
     }
@@ -160,7 +163,7 @@ impl Recording {
     /// Sets the camera's clock: a reconnect that replays, or a clock that was put right.
     #[must_use]
     pub fn restart_at(self, producer: UtcMillis) -> Self {
-        Self { producer, ..self }.silenced()
+        Self { producer, session: self.session + 1, ..self }.silenced()
     }
 
     /// Sets the service's clock: footage that was kept during an outage and is sent now.
@@ -172,6 +175,16 @@ impl Recording {
     /// Where the camera's clock stands.
     pub fn producer(&self) -> UtcMillis {
         self.producer
+    }
+
+    /// Where the service's clock stands.
+    pub(super) fn server(&self) -> UtcMillis {
+        self.server
+    }
+
+    /// The fragments after the first `count`.
+    pub(super) fn fragments_after(&self, count: usize) -> Vec<ScriptedFragment> {
+        self.fragments.iter().skip(count).cloned().collect()
     }
 
     /// The range from the first to the last instant on the service's clock, lengths included.

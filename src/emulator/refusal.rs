@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
+use serde::Deserialize;
+
 use super::media::MediaProblem;
 
 /// How errors are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ErrorStyle {
     /// As they are seen on the wire: header `x-amzn-ErrorType`, member `Message`.
     #[default]

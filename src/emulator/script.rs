@@ -27,6 +27,8 @@ pub struct ScriptedFragment {
     pub picture: u64,
     /// What it holds of sound, if its producer sends a track of it.
     pub sound: Option<SoundSpan>,
+    /// Which of its producer's sessions sent it; nothing that the service tells.
+    pub session: u32,
 }
 
 /// The sound of a fragment.
@@ -200,6 +202,7 @@ impl Grid {
             video: 0,
             picture: ingested,
             sound: None,
+            session: 0,
         })
     }
 }

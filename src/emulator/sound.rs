@@ -99,7 +99,7 @@ impl Sound {
             rest = after;
         }
         if frames.is_empty() {
-            return Err(EmulatorError::NoPictures { what: what.to_owned() });
+            return Err(EmulatorError::NoMedia { what: what.to_owned() });
         }
         Ok(Self { kind, config, frames })
     }

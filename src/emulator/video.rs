@@ -221,7 +221,7 @@ impl Video {
             PictureCodec::H265 => 3,
         };
         let complete = video.parameter_sets.len() == sets && !video.groups.is_empty();
-        if complete { Ok(video) } else { Err(EmulatorError::NoPictures { what: what.to_owned() }) }
+        if complete { Ok(video) } else { Err(EmulatorError::NoMedia { what: what.to_owned() }) }
     }
 
     /// Whether pictures are shown in another order than they are decoded in.

@@ -8,8 +8,8 @@ use kvs_export::model::Sha256Digest;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::expected::Content;
 use crate::scenario::{Export, Scenario};
+use crate::support::expected::Content;
 use crate::support::oracle::{self, Frame};
 use crate::support::scene::{Run, Scene};
 use crate::support::truth::Difference;
@@ -68,7 +68,7 @@ fn judge_export(
     let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
     let manifest: Value = serde_json::from_slice(&bytes).map_err(|error| format!("{path}: {error}"))?;
     let missing = missing(&manifest, scenario, export, tally)?;
-    let parts = content.parts(job, &missing);
+    let parts: Vec<_> = content.parts(job, &missing).into_iter().map(|part| part.pictures).collect();
     let status = match (content.kept.is_empty(), missing.is_empty()) {
         (true, _) => "empty",
         (false, true) => "done",

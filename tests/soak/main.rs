@@ -9,11 +9,11 @@
 //! - `SOAK_SEED=…`: plays this one alone.
 //! - `SOAK_PLAYERS=4`: how many are played at a time.
 
-mod expected;
 mod faults;
 mod footage;
 mod judge;
 mod play;
+mod ranges;
 mod scenario;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use crate::footage::{self, Footage};
 use crate::support::MIDNIGHT;
 use crate::support::scene::Job;
-use crate::{expected, faults};
+use crate::{faults, ranges};
 
 /// One export that a job of the file stands for.
 #[derive(Debug, Clone)]
@@ -181,7 +181,7 @@ fn jobs(rng: &mut Rng, shots: &[Footage], edge: UtcMillis) -> (String, Vec<Expor
         let replays = cameras.iter().any(|camera| shots[*camera].replays);
         let timestamps = if rng.bool() { TimestampKind::Server } else { TimestampKind::Producer };
         let timeline = if rng.bool() { Timeline::Compact } else { Timeline::Wallclock };
-        let edges = expected::edges(rng, replays);
+        let edges = ranges::edges(rng, replays);
         let ranges = ranges(rng, &shots[cameras[0]], edge);
         let streams: Vec<String> =
             cameras.iter().map(|camera| format!("\"{}\"", shots[*camera].camera.name)).collect();
@@ -220,7 +220,7 @@ fn ranges(rng: &mut Rng, shot: &Footage, edge: UtcMillis) -> Vec<TimeRange> {
             let (before, after) = (rng.i64(0..30_000), rng.i64(0..30_000));
             TimeRange::new(shot.around.start() - before, shot.around.end() + after).expect("a range")
         } else {
-            expected::random_range(rng, &shot.camera, shot.around, edge)
+            ranges::random_range(rng, &shot.camera, shot.around, edge)
         };
         let seconds = |range: &TimeRange| (range.start().get() / 1000, range.end().get() / 1000);
         if ranges.iter().all(|other| seconds(other) != seconds(&range)) {

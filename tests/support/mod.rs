@@ -4,6 +4,7 @@
 //! The oracle must use nothing of the program but the emulator's frame marks; the truth nothing but the
 //! emulator's script. A crate that needs only a part of this says `#[expect(dead_code)]` at its `mod support`.
 
+pub(crate) mod expected;
 pub(crate) mod oracle;
 pub(crate) mod planned;
 pub(crate) mod scene;

@@ -1,0 +1,157 @@
+//! Plays a recording: one run of the real binary exports it in every way, and the oracle reads what came out.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use kvs_export::emulator::{Camera, EmulatorConfig};
+use kvs_export::model::{Edges, TimeRange, TimestampKind, UtcMillis};
+use serde_json::Value;
+
+use crate::refusals::{self, Refusal};
+use crate::support::expected::{Content, ExpectedPart};
+use crate::support::oracle;
+use crate::support::scene::{Job, Run, Scene};
+use crate::support::truth::Difference;
+use crate::table::Row;
+
+/// Exports everything and a stretch in the middle of it, each in every combination.
+pub(crate) fn play(name: &str, config: &EmulatorConfig) -> Vec<Row> {
+    let camera = config.cameras.first().expect("a stream").clone();
+    let mut jobs = Vec::new();
+    for job in Job::matrix("whole", range(0), |_| camera.name.clone()) {
+        jobs.push(Job { range: whole(&camera, job.timestamps), ..job });
+    }
+    for (index, job) in (0..).zip(Job::matrix("middle", range(0), |_| camera.name.clone())) {
+        if let Some(range) = middle(&camera, &job, index) {
+            jobs.push(Job { range, ..job });
+        }
+    }
+    let refusal = refusals::of(name);
+    let scene = Scene::new(config.clone());
+    let run =
+        scene.run_jobs_otherwise_than_planned(&jobs, "clips that are refused, or end early, are divided");
+    let mut rows: Vec<Row> = Vec::new();
+    for job in &jobs {
+        let words = [job.timestamps.as_str(), job.edges.as_str(), job.timeline.as_str()].join(", ");
+        let row = match rows.iter_mut().find(|row| row.combination == words) {
+            Some(row) => row,
+            None => {
+                rows.push(Row { recording: name.to_owned(), combination: words, ..Row::default() });
+                rows.last_mut().expect("just pushed")
+            }
+        };
+        let judged = match refusal {
+            Some(refusal) => judge_refusal(&run, job, refusal).map(|reason| row.refused = Some(reason)),
+            None => judge_export(&scene, &run, job, &camera, row),
+        };
+        if let Err(problem) = judged {
+            row.problems.push(format!(
+                "{} [{}, {}): {problem}",
+                job.name,
+                job.range.start(),
+                job.range.end()
+            ));
+        }
+    }
+    rows
+}
+
+/// A range that is replaced.
+fn range(at: i64) -> TimeRange {
+    TimeRange::new(UtcMillis::new(at), UtcMillis::new(at + 1)).expect("a range")
+}
+
+/// All that was recorded, by that clock, and three seconds more on either side.
+fn whole(camera: &Camera, kind: TimestampKind) -> TimeRange {
+    let all = all(camera, kind);
+    let first = all.iter().map(|of| of.start(kind)).min().expect("a fragment");
+    let last = all.iter().map(|of| of.start(kind) + i64::from(of.length_ms)).max().expect("a fragment");
+    // Half a second off the second, and not beyond what the tolerance of gaps allows.
+    TimeRange::new(first - 450, last + 450).expect("a range")
+}
+
+fn all(camera: &Camera, kind: TimestampKind) -> Vec<kvs_export::emulator::ScriptedFragment> {
+    let ever = TimeRange::new(UtcMillis::new(0), UtcMillis::new(4_102_444_800_000)).expect("a range");
+    camera.fragments(ever, kind)
+}
+
+/// From a third to two thirds of the fragments: from the start of one, or a millisecond beside it, to another's.
+fn middle(camera: &Camera, job: &Job, index: i64) -> Option<TimeRange> {
+    let all = all(camera, job.timestamps);
+    let start = |at: usize| all.get(at).map(|of| of.start(job.timestamps));
+    let (from, to) = (start(all.len() / 3)?, start(all.len() * 2 / 3)?);
+    let beside = index.rem_euclid(3) - 1;
+    // Where sessions overlap, whether a fragment reaches in is asked of each of them.
+    let from = if job.edges == Edges::Cover { from + 700 } else { from + beside };
+    TimeRange::new(from, to - beside)
+}
+
+fn judge_refusal(run: &Run, job: &Job, refusal: Refusal) -> Result<String, String> {
+    let export = run.export(&job.name);
+    let error = export["error"].as_str().unwrap_or_default();
+    if export["status"] != "failed" || run.code != Some(3) {
+        return Err(format!("{} with exit code {:?}, not failed: {error}", export["status"], run.code));
+    }
+    match refusal.reason.iter().find(|word| !error.contains(**word)) {
+        Some(word) => Err(format!("the reason does not say {word:?}: {error}")),
+        None => Ok(error.to_owned()),
+    }
+}
+
+fn judge_export(scene: &Scene, run: &Run, job: &Job, camera: &Camera, row: &mut Row) -> Result<(), String> {
+    let content = Content::of(camera, job);
+    let export = run.export(&job.name);
+    let status = if content.kept.is_empty() { "empty" } else { "done" };
+    if export["status"] != status {
+        return Err(format!("{}, not {status}: {}", export["status"], export["error"]));
+    }
+    let manifest = run.manifest(&job.name);
+    let expected = content.parts(job, &BTreeSet::new());
+    let videos: Vec<&str> =
+        export["output"].as_array().expect("outputs").iter().filter_map(Value::as_str).collect();
+    row.parts += videos.len();
+    if videos.len() != expected.len() {
+        let reasons: Vec<&Value> =
+            manifest["outputs"].as_array().expect("outputs").iter().map(|of| &of["reason"]).collect();
+        return Err(format!("{} parts, not {}: {reasons:?}", videos.len(), expected.len()));
+    }
+    let mut problems = Vec::new();
+    for (index, (video, part)) in videos.iter().zip(&expected).enumerate() {
+        if let Err(problem) = judge_part(Path::new(video), part, job, row) {
+            problems.push(format!("part {}: {problem}", index + 1));
+        }
+    }
+    problems.extend(expect_gaps(&manifest, &content, job).err());
+    problems.extend(expect_dropped(&manifest, &content).err());
+    scene.check_sums(&job.name);
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+}
+
+fn judge_part(video: &Path, part: &ExpectedPart, job: &Job, row: &mut Row) -> Result<(), String> {
+    let (pictures, sound) = (oracle::frames(video), oracle::sound(video));
+    let seen = Difference::between(&pictures, &part.pictures, &job.stream);
+    let heard = Difference::between(&sound, &part.sound, &job.stream);
+    row.pictures.add(part.pictures.len(), pictures.len(), &seen);
+    row.sound.add(part.sound.len(), sound.len(), &heard);
+    match (seen.is_none(), heard.is_none()) {
+        (true, true) => Ok(()),
+        (false, _) => Err(format!("pictures: {seen}")),
+        (true, false) => Err(format!("sound: {heard}")),
+    }
+}
+
+fn expect_gaps(manifest: &Value, content: &Content<'_>, job: &Job) -> Result<(), String> {
+    let told = manifest["gaps"].as_array().ok_or("no list of gaps")?.iter();
+    let text = |gap: &Value, key: &str| gap[key].as_str().unwrap_or_default().to_owned();
+    let told: Vec<_> = told.map(|gap| (text(gap, "from"), text(gap, "to"))).collect();
+    let gaps: Vec<_> =
+        content.gaps(job).iter().map(|(from, to)| (from.to_string(), to.to_string())).collect();
+    if told == gaps { Ok(()) } else { Err(format!("gaps {told:?}, the script has {gaps:?}")) }
+}
+
+fn expect_dropped(manifest: &Value, content: &Content<'_>) -> Result<(), String> {
+    let told = manifest["dropped"].as_array().ok_or("no list of what was dropped")?.iter();
+    let told: BTreeSet<String> =
+        told.filter_map(|entry| entry["number"].as_str().map(str::to_owned)).collect();
+    if told == content.dropped { Ok(()) } else { Err(format!("dropped {told:?}, not {:?}", content.dropped)) }
+}

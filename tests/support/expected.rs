@@ -1,0 +1,374 @@
+//! What an export must hold, worked out from the emulator's script in the plainest way: fragments, parts, gaps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kvs_export::emulator::{Camera, ScriptedFragment, SoundCodec, TestSound, VideoSource};
+use kvs_export::model::{Edges, TimeRange, Timeline, TimestampKind, UtcMillis};
+
+use super::scene::Job;
+use super::truth::ExpectedFrame;
+
+/// No fragment is longer.
+const LONGEST_FRAGMENT_MS: i64 = 20_000;
+/// Overlaps up to this are no sessions that overlap.
+const LEAST_OVERLAP_MS: i64 = 500;
+/// Two samples of a track are at least so far apart.
+const LEAST_DISTANCE_MS: f64 = 0.1;
+/// The longest pause that one MP4 holds, at 90 000 ticks a second: 2³¹ of them, less 10 %.
+const LONGEST_PAUSE_MS: f64 = 2_147_483_648.0 * 0.9 / 90.0;
+/// The farthest that G.711 may be from its place before a new part begins.
+const LARGEST_G711_JUMP_MS: f64 = 0.8;
+
+/// The fragments of an export in the order of its output, and those that a rule leaves out.
+pub(crate) struct Content<'a> {
+    camera: &'a Camera,
+    /// What belongs in.
+    pub(crate) kept: Vec<ScriptedFragment>,
+    /// Equal producer timestamps, of which GetClip gives the oldest ingested.
+    pub(crate) dropped: BTreeSet<String>,
+    /// How much time between two of them is no gap.
+    tolerance_ms: i64,
+}
+
+/// What must be in one part of an output.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct ExpectedPart {
+    /// Its pictures, in decode order.
+    pub(crate) pictures: Vec<ExpectedFrame>,
+    /// Its sound.
+    pub(crate) sound: Vec<ExpectedFrame>,
+}
+
+impl<'a> Content<'a> {
+    /// The content of an export, refused fragments included.
+    pub(crate) fn of(camera: &'a Camera, job: &Job) -> Self {
+        let (kept, mut dropped) = (selected(camera, job), BTreeSet::new());
+        let mut kept = kept;
+        if job.timestamps == TimestampKind::Producer {
+            // In order of time, then of ingestion.
+            kept.dedup_by(|later, earlier| {
+                let is_equal = later.producer == earlier.producer;
+                if is_equal {
+                    dropped.insert(later.number.to_string());
+                }
+                is_equal
+            });
+        }
+        let tolerance_ms = tolerance_ms(&kept);
+        Self { camera, kept: in_output_order(kept), dropped, tolerance_ms }
+    }
+
+    /// The frames of each part without the fragments named in `missing`.
+    pub(crate) fn parts(&self, job: &Job, missing: &BTreeSet<String>) -> Vec<ExpectedPart> {
+        let mut parts: Vec<ExpectedPart> = Vec::new();
+        let mut place: Option<Place<'_>> = None;
+        for fragment in self.kept.iter().filter(|of| !missing.contains(&of.number.to_string())) {
+            let media = Media::of(self.camera, fragment);
+            let followed = place.take().and_then(|place| self.follow(job, place, fragment, &media));
+            if followed.is_none() {
+                parts.push(ExpectedPart::default());
+            }
+            let place_now = followed.unwrap_or_else(|| Place::first(fragment, &media));
+            let begins = place_now.begins;
+            if let Some(part) = parts.last_mut() {
+                let expected = |(index, at): (u32, &f64), frames| ExpectedFrame {
+                    fragment: fragment.number.to_string(),
+                    index,
+                    frames,
+                    at_ms: begins + at,
+                };
+                part.pictures.extend((0..).zip(&media.pictures).map(|of| expected(of, fragment.frames)));
+                let frames = fragment.sound.map_or(0, |span| span.frames);
+                part.sound.extend((0..).zip(&media.sound).map(|of| expected(of, frames)));
+            }
+            place = Some(place_now);
+        }
+        parts
+    }
+
+    /// Where a fragment begins after the one before; `None`: in a part of its own.
+    fn follow<'f>(
+        &self,
+        job: &Job,
+        place: Place<'_>,
+        fragment: &'f ScriptedFragment,
+        media: &Media,
+    ) -> Option<Place<'f>> {
+        let before = place.fragment;
+        let tracks = |of: &ScriptedFragment| (of.video, of.sound.map(|span| span.sound));
+        if tracks(before) != tracks(fragment) {
+            return None;
+        }
+        let distance_ms = fragment.producer - before.producer;
+        let silence_ms = distance_ms - before_length_ms(before, &place.media);
+        let overlaps = silence_ms < -LEAST_OVERLAP_MS || distance_ms <= 0;
+        let mut anchor = place.anchor;
+        let begins = match job.timeline {
+            Timeline::Wallclock if overlaps => return None,
+            Timeline::Compact if overlaps || silence_ms > self.tolerance_ms => {
+                anchor = (fragment.producer, place.end);
+                place.end
+            }
+            _ => {
+                // As far from the anchor as it was recorded, unless a track would go back.
+                let kept = anchor.1 + milliseconds(fragment.producer - anchor.0);
+                let after = |last: Option<f64>, first: Option<f64>| match (last, first) {
+                    (Some(last), Some(first)) => last + LEAST_DISTANCE_MS - first,
+                    _ => f64::MIN,
+                };
+                kept.max(after(place.lasts.0, media.first_picture()))
+                    .max(after(place.lasts.1, media.sound.first().copied()))
+            }
+        };
+        let pause = |last: Option<f64>, first: Option<f64>| match (last, first) {
+            (Some(last), Some(first)) => begins + first - last,
+            _ => 0.0,
+        };
+        let pause_ms = pause(place.lasts.0, media.first_picture())
+            .max(pause(place.lasts.1, media.sound.first().copied()));
+        if pause_ms > LONGEST_PAUSE_MS {
+            return None;
+        }
+        if let (Some(end), Some(first)) = (place.g711_end, media.sound.first())
+            && (begins + first - end).abs() > LARGEST_G711_JUMP_MS
+        {
+            return None;
+        }
+        let (end, lasts, g711_end) = media.leaves(begins);
+        Some(Place {
+            fragment,
+            media: media.clone(),
+            begins,
+            anchor,
+            end: place.end.max(end),
+            lasts,
+            g711_end: g711_end.map(|_| place.g711_end.unwrap_or(begins) + media.sound_length()),
+        })
+    }
+
+    /// The gaps in the range: between fragments on the camera's clock, at the range's ends on the selecting one.
+    pub(crate) fn gaps(&self, job: &Job) -> Vec<(UtcMillis, UtcMillis)> {
+        let (from, to) = (job.range.start(), job.range.end());
+        let usual_ms = usual_length_ms(&self.kept);
+        let length = |of: &ScriptedFragment| match of.length_ms {
+            0 => usual_ms,
+            listed => i64::from(listed),
+        };
+        let starts = self.kept.iter().map(|of| of.start(job.timestamps));
+        let Some(first) = starts.min() else {
+            return vec![(from, to)];
+        };
+        let ends = self.kept.iter().map(|of| of.start(job.timestamps) + length(of));
+        let last = ends.max().unwrap_or(first);
+        let is_gap = |from: UtcMillis, to: UtcMillis| to - from > self.tolerance_ms;
+        let ahead = match job.timestamps {
+            TimestampKind::Server => median(self.kept.iter().map(|of| of.producer - of.server)).unwrap_or(0),
+            TimestampKind::Producer => 0,
+        };
+        let mut gaps = Vec::new();
+        if is_gap(from, first) {
+            gaps.push((from, first));
+        }
+        let mut by_camera: Vec<&ScriptedFragment> = self.kept.iter().collect();
+        by_camera.sort_by_key(|of| of.producer);
+        let mut covered = by_camera[0].producer;
+        for fragment in by_camera {
+            let (begins, ends) = (covered.max(from + ahead), fragment.producer.min(to + ahead));
+            if is_gap(covered, fragment.producer) && is_gap(begins, ends) {
+                gaps.push((begins, ends));
+            }
+            covered = covered.max(fragment.producer + length(fragment));
+        }
+        if is_gap(last, to) {
+            gaps.push((last, to));
+        }
+        gaps
+    }
+}
+
+/// The fragments that belong to a job, in order of the clock that selects, then of ingestion.
+fn selected(camera: &Camera, job: &Job) -> Vec<ScriptedFragment> {
+    let start = |fragment: &ScriptedFragment| fragment.start(job.timestamps);
+    let around =
+        TimeRange::new(job.range.start() - LONGEST_FRAGMENT_MS, job.range.end() + LONGEST_FRAGMENT_MS);
+    let all = camera.fragments(around.expect("a range"), job.timestamps);
+    let tolerance = tolerance_ms(&all);
+    let from = job.range.start();
+    let reaches_in = |index: usize| {
+        let fragment = &all[index];
+        if start(fragment) + i64::from(fragment.length_ms) > from {
+            return true;
+        }
+        // No gap until its session goes on: its media lasts until then.
+        let next = all[index + 1..].iter().find(|next| next.session == fragment.session);
+        next.is_some_and(|next| silence_ms(fragment, next) <= tolerance && start(next) > from)
+    };
+    let belongs = |index: usize| {
+        job.range.contains(start(&all[index]))
+            || (job.edges == Edges::Cover && start(&all[index]) < from && reaches_in(index))
+    };
+    (0..all.len()).filter(|index| belongs(*index)).map(|index| all[index].clone()).collect()
+}
+
+/// In order of time; where sessions overlap they follow each other, in order of ingestion.
+fn in_output_order(mut fragments: Vec<ScriptedFragment>) -> Vec<ScriptedFragment> {
+    fragments.sort_by(|a, b| a.producer.cmp(&b.producer).then_with(|| a.number.cmp(&b.number)));
+    let mut ordered = Vec::new();
+    // A stretch in which sessions overlap: the fragments of each, and until when it lasts.
+    let mut stretch: BTreeMap<u32, (Vec<ScriptedFragment>, UtcMillis)> = BTreeMap::new();
+    let finish = |stretch: &mut BTreeMap<u32, (Vec<ScriptedFragment>, UtcMillis)>,
+                  ordered: &mut Vec<ScriptedFragment>| {
+        let mut sessions: Vec<_> = std::mem::take(stretch).into_values().map(|(of, _)| of).collect();
+        sessions.sort_by_key(|session| session.iter().map(|of| of.number.clone()).min());
+        ordered.extend(sessions.into_iter().flatten());
+    };
+    for fragment in fragments {
+        let slack = i64::from(fragment.length_ms / 2).min(LEAST_OVERLAP_MS);
+        let touches = |(session, (_, end)): (&u32, &(_, UtcMillis))| {
+            *session != fragment.session && *end - fragment.producer > slack
+        };
+        if !stretch.iter().any(touches) {
+            finish(&mut stretch, &mut ordered);
+        }
+        let end = fragment.producer + i64::from(fragment.length_ms);
+        let (of_session, until) = stretch.entry(fragment.session).or_insert((Vec::new(), end));
+        *until = end.max(*until);
+        of_session.push(fragment);
+    }
+    finish(&mut stretch, &mut ordered);
+    ordered
+}
+
+/// When the samples of a fragment are shown, in milliseconds from its key frame.
+#[derive(Debug, Clone)]
+struct Media {
+    /// In decode order.
+    pictures: Vec<f64>,
+    sound: Vec<f64>,
+    picture_ms: f64,
+    kind: Option<TestSound>,
+}
+
+impl Media {
+    fn of(camera: &Camera, fragment: &ScriptedFragment) -> Self {
+        let picture_ms = 1000.0 / f64::from(fragment.frame_rate);
+        let shown = match camera.videos.get(fragment.video) {
+            Some(VideoSource::TestPictures(pictures)) if pictures.reordered => {
+                shown_between_others(pictures.group_frames, fragment.frames)
+            }
+            _ => (0..fragment.frames).collect(),
+        };
+        let kind = fragment.sound.and_then(|span| camera.sounds.get(span.sound).copied());
+        let sound = fragment.sound.zip(kind).map_or(Vec::new(), |(span, kind)| {
+            let at =
+                |frame: u32| (micros(span.first_ns) + micros(kind.frame_start_ns(frame.into()))) / 1000.0;
+            (0..span.frames).map(at).collect()
+        });
+        let pictures = shown.into_iter().map(|place| f64::from(place) * picture_ms).collect();
+        Self { pictures, sound, picture_ms, kind }
+    }
+
+    fn first_picture(&self) -> Option<f64> {
+        self.pictures.first().copied()
+    }
+
+    fn sound_length(&self) -> f64 {
+        let frame_ms = self.kind.map_or(0.0, |kind| micros(kind.frame_start_ns(1)) / 1000.0);
+        frame_ms * f64::from(u32::try_from(self.sound.len()).expect("few"))
+    }
+
+    /// The end of all of it, the last sample of each track, the end of G.711, if it begins there.
+    fn leaves(&self, begins: f64) -> (f64, (Option<f64>, Option<f64>), Option<f64>) {
+        let last_picture = self.pictures.iter().copied().fold(0.0, f64::max);
+        let last_sound = self.sound.last().copied();
+        let sound_end = self.sound.first().map(|first| first + self.sound_length());
+        let end = (last_picture + self.picture_ms).max(sound_end.unwrap_or(0.0));
+        let is_g711 = self.kind.is_some_and(|kind| kind.codec != SoundCodec::Aac);
+        let g711_end = sound_end.filter(|_| is_g711).map(|end| begins + end);
+        (begins + end, (Some(begins + last_picture), last_sound.map(|last| begins + last)), g711_end)
+    }
+}
+
+/// Where the output has got to.
+struct Place<'f> {
+    fragment: &'f ScriptedFragment,
+    media: Media,
+    begins: f64,
+    /// Since when distances have been kept: on the camera's clock, and in the file.
+    anchor: (UtcMillis, f64),
+    end: f64,
+    /// When the last picture and the last frame of sound are.
+    lasts: (Option<f64>, Option<f64>),
+    g711_end: Option<f64>,
+}
+
+impl<'f> Place<'f> {
+    fn first(fragment: &'f ScriptedFragment, media: &Media) -> Self {
+        let (end, lasts, g711_end) = media.leaves(0.0);
+        let anchor = (fragment.producer, 0.0);
+        Self { fragment, media: media.clone(), begins: 0.0, anchor, end, lasts, g711_end }
+    }
+}
+
+/// The places on the screen of the first pictures of a group, two of three of which stand between others, in decode order.
+fn shown_between_others(group: u32, count: u32) -> Vec<u32> {
+    let mut decoded: Vec<u32> = Vec::new();
+    for anchor in (0..group).step_by(3).chain([group - 1]) {
+        let from = decoded.iter().max().map_or(0, |last| last + 1);
+        if decoded.contains(&anchor) {
+            continue;
+        }
+        decoded.push(anchor);
+        decoded.extend(from..anchor);
+    }
+    decoded.truncate(count as usize);
+    let rank =
+        |place: &u32| u32::try_from(decoded.iter().filter(|other| *other < place).count()).expect("few");
+    decoded.iter().map(rank).collect()
+}
+
+/// Milliseconds between the end of one fragment's media and the start of the next, by the camera's clock.
+fn silence_ms(before: &ScriptedFragment, after: &ScriptedFragment) -> i64 {
+    let media_ms = i64::from(before.frames) * 1000 / i64::from(before.frame_rate);
+    after.producer - before.producer - i64::from(before.length_ms).max(media_ms)
+}
+
+/// How long a fragment lasts: as listed, or as its media does.
+fn before_length_ms(before: &ScriptedFragment, media: &Media) -> i64 {
+    let pictures_ms = i64::from(before.frames) * 1000 / i64::from(before.frame_rate);
+    let sound_ms = media.sound.first().map_or(0.0, |first| first + media.sound_length());
+    #[expect(clippy::cast_possible_truncation, reason = "far below 2^52")]
+    let sound_ms = sound_ms as i64;
+    i64::from(before.length_ms).max(pictures_ms).max(sound_ms)
+}
+
+fn usual_length_ms(fragments: &[ScriptedFragment]) -> i64 {
+    let listed = fragments.iter().map(|of| i64::from(of.length_ms)).filter(|length| *length > 0);
+    let distances = fragments.windows(2).map(|pair| pair[1].producer - pair[0].producer);
+    median(listed)
+        .or_else(|| median(distances.filter(|ms| (1..=LONGEST_FRAGMENT_MS).contains(ms))))
+        .unwrap_or(0)
+}
+
+/// The larger of 500 ms and half the usual length: time between fragments that is no gap yet.
+fn tolerance_ms(fragments: &[ScriptedFragment]) -> i64 {
+    (usual_length_ms(fragments) / 2).max(500)
+}
+
+fn micros(ns: i64) -> f64 {
+    // Nanoseconds within a fragment or its sound: far below 2^52.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let ns = ns as f64;
+    ns / 1000.0
+}
+
+fn milliseconds(ms: i64) -> f64 {
+    f64::from(i32::try_from(ms).expect("less than 24 days"))
+}
+
+/// The middle one, the lower of two.
+fn median(values: impl Iterator<Item = i64>) -> Option<i64> {
+    let mut values: Vec<i64> = values.collect();
+    values.sort_unstable();
+    values.get(values.len().saturating_sub(1) / 2).copied()
+}
