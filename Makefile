@@ -1,8 +1,10 @@
 # make demo   try it without AWS, in ./demo
 # make test   all tests
 # make lint   format, clippy, documentation, module layers
-# make soak   random scenarios × faults × kills against an independent oracle, for MINUTES=10;
+# make soak   random scenarios × faults × kills against an independent oracle, for MINUTES=10, then as recordings;
 #             SOAK_SEED=… make soak plays one of them again
+# make recordings  exports of tests/recordings/scenarios with every clock, edges and timeline, in a table; RECORDING=gap:
+#             only those with this in their names
 # make bench  how fast it is, beside what the service allows; then as bench-scale
 # make bench-scale  how state files of one and ten million chunks are read; CHUNKS=1000000: only that many
 # make build  the program, in target/release
@@ -18,7 +20,7 @@ endif
 # Tests may kill the program after each step of design/lifecycle.md; no release can be built with this.
 CRASH_POINTS := --features crash-points
 
-.PHONY: demo test lint soak bench bench-scale build setup
+.PHONY: demo test lint soak recordings bench bench-scale build setup
 
 demo: build
 	@scripts/demo.sh "$(TARGET_DIR)/release/kvs-export"
@@ -39,6 +41,12 @@ lint:
 soak: export SOAK_MINUTES = $(or $(MINUTES),10)
 soak: setup
 	cargo test --locked $(CRASH_POINTS) --test soak -- --nocapture
+	$(MAKE) recordings
+
+# In every form that clips may have; the tests play each recording in the form that its file says.
+recordings: export RECORDINGS = all
+recordings: setup
+	cargo test --locked --test recordings -- --nocapture
 
 bench: setup
 	cargo bench --locked --bench export --bench scale

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use kvs_export::emulator::{Camera, EmulatorConfig};
+use kvs_export::emulator::{Camera, EmulatorConfig, Fault, Script, ScriptedFragment};
 use kvs_export::model::{Edges, TimeRange, TimestampKind, UtcMillis};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::table::Row;
 
 /// Exports everything and a stretch in the middle of it, each in every combination.
 pub(crate) fn play(name: &str, config: &EmulatorConfig) -> Vec<Row> {
-    let camera = config.cameras.first().expect("a stream").clone();
+    let camera = as_listed(config);
     let mut jobs = Vec::new();
     for job in Job::matrix("whole", range(0), |_| camera.name.clone()) {
         jobs.push(Job { range: whole(&camera, job.timestamps), ..job });
@@ -27,7 +27,8 @@ pub(crate) fn play(name: &str, config: &EmulatorConfig) -> Vec<Row> {
         }
     }
     let refusal = refusals::of(name);
-    let scene = Scene::new(config.clone());
+    // How fast it goes is not the question here.
+    let scene = Scene::new(EmulatorConfig { points: None, ..config.clone() });
     let run =
         scene.run_jobs_otherwise_than_planned(&jobs, "clips that are refused, or end early, are divided");
     let mut rows: Vec<Row> = Vec::new();
@@ -56,6 +57,20 @@ pub(crate) fn play(name: &str, config: &EmulatorConfig) -> Vec<Row> {
     rows
 }
 
+/// The first camera, without what the listings lack.
+fn as_listed(config: &EmulatorConfig) -> Camera {
+    let mut camera = config.cameras.first().expect("a stream").clone();
+    let is_listed = |of: &ScriptedFragment| {
+        let is_late =
+            |fault: &Fault| matches!(fault, Fault::ListLate { fragment, .. } if *fragment == of.number);
+        !config.faults.iter().any(|rule| is_late(&rule.fault))
+    };
+    if let Script::Fragments(fragments) = &mut camera.script {
+        fragments.retain(is_listed);
+    }
+    camera
+}
+
 /// A range that is replaced.
 fn range(at: i64) -> TimeRange {
     TimeRange::new(UtcMillis::new(at), UtcMillis::new(at + 1)).expect("a range")
@@ -70,7 +85,7 @@ fn whole(camera: &Camera, kind: TimestampKind) -> TimeRange {
     TimeRange::new(first - 450, last + 450).expect("a range")
 }
 
-fn all(camera: &Camera, kind: TimestampKind) -> Vec<kvs_export::emulator::ScriptedFragment> {
+fn all(camera: &Camera, kind: TimestampKind) -> Vec<ScriptedFragment> {
     let ever = TimeRange::new(UtcMillis::new(0), UtcMillis::new(4_102_444_800_000)).expect("a range");
     camera.fragments(ever, kind)
 }

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bisection;
 mod judge;
 mod refusals;
 mod table;

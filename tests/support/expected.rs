@@ -12,6 +12,8 @@ use super::truth::ExpectedFrame;
 const LONGEST_FRAGMENT_MS: i64 = 20_000;
 /// Overlaps up to this are no sessions that overlap.
 const LEAST_OVERLAP_MS: i64 = 500;
+/// Fragments whose samples would have to be moved by more overlap too.
+const MOST_MOVED_MS: f64 = 100.0;
 /// Two samples of a track are at least so far apart.
 const LEAST_DISTANCE_MS: f64 = 0.1;
 /// The longest pause that one MP4 holds, at 90 000 ticks a second: 2³¹ of them, less 10 %.
@@ -42,8 +44,7 @@ pub(crate) struct ExpectedPart {
 impl<'a> Content<'a> {
     /// The content of an export, refused fragments included.
     pub(crate) fn of(camera: &'a Camera, job: &Job) -> Self {
-        let (kept, mut dropped) = (selected(camera, job), BTreeSet::new());
-        let mut kept = kept;
+        let (mut kept, mut dropped) = (selected(camera, job), BTreeSet::new());
         if job.timestamps == TimestampKind::Producer {
             // In order of time, then of ingestion.
             kept.dedup_by(|later, earlier| {
@@ -55,7 +56,7 @@ impl<'a> Content<'a> {
             });
         }
         let tolerance_ms = tolerance_ms(&kept);
-        Self { camera, kept: in_output_order(kept), dropped, tolerance_ms }
+        Self { camera, kept: in_output_order(kept, tolerance_ms), dropped, tolerance_ms }
     }
 
     /// The frames of each part without the fragments named in `missing`.
@@ -101,24 +102,21 @@ impl<'a> Content<'a> {
         }
         let distance_ms = fragment.producer - before.producer;
         let silence_ms = distance_ms - before_length_ms(before, &place.media);
-        let overlaps = silence_ms < -LEAST_OVERLAP_MS || distance_ms <= 0;
-        let mut anchor = place.anchor;
-        let begins = match job.timeline {
+        // As far from the anchor as it was recorded, unless a track would go back.
+        let kept = place.anchor.1 + milliseconds(fragment.producer - place.anchor.0);
+        let after = |last: Option<f64>, first: Option<f64>| match (last, first) {
+            (Some(last), Some(first)) => last + LEAST_DISTANCE_MS - first,
+            _ => f64::MIN,
+        };
+        let earliest = after(place.lasts.0, media.first_picture())
+            .max(after(place.lasts.1, media.sound.first().copied()));
+        let overlaps = silence_ms < -LEAST_OVERLAP_MS || distance_ms <= 0 || earliest - kept > MOST_MOVED_MS;
+        let (anchor, begins) = match job.timeline {
             Timeline::Wallclock if overlaps => return None,
             Timeline::Compact if overlaps || silence_ms > self.tolerance_ms => {
-                anchor = (fragment.producer, place.end);
-                place.end
+                ((fragment.producer, place.end), place.end)
             }
-            _ => {
-                // As far from the anchor as it was recorded, unless a track would go back.
-                let kept = anchor.1 + milliseconds(fragment.producer - anchor.0);
-                let after = |last: Option<f64>, first: Option<f64>| match (last, first) {
-                    (Some(last), Some(first)) => last + LEAST_DISTANCE_MS - first,
-                    _ => f64::MIN,
-                };
-                kept.max(after(place.lasts.0, media.first_picture()))
-                    .max(after(place.lasts.1, media.sound.first().copied()))
-            }
+            _ => (place.anchor, kept.max(earliest)),
         };
         let pause = |last: Option<f64>, first: Option<f64>| match (last, first) {
             (Some(last), Some(first)) => begins + first - last,
@@ -210,33 +208,39 @@ fn selected(camera: &Camera, job: &Job) -> Vec<ScriptedFragment> {
     (0..all.len()).filter(|index| belongs(*index)).map(|index| all[index].clone()).collect()
 }
 
+/// The fragments of each session in a stretch in which sessions overlap, with the end of the last of them.
+type Stretch = BTreeMap<u32, (Vec<ScriptedFragment>, UtcMillis)>;
+
 /// In order of time; where sessions overlap they follow each other, in order of ingestion.
-fn in_output_order(mut fragments: Vec<ScriptedFragment>) -> Vec<ScriptedFragment> {
+fn in_output_order(mut fragments: Vec<ScriptedFragment>, tolerance_ms: i64) -> Vec<ScriptedFragment> {
     fragments.sort_by(|a, b| a.producer.cmp(&b.producer).then_with(|| a.number.cmp(&b.number)));
     let mut ordered = Vec::new();
-    // A stretch in which sessions overlap: the fragments of each, and until when it lasts.
-    let mut stretch: BTreeMap<u32, (Vec<ScriptedFragment>, UtcMillis)> = BTreeMap::new();
-    let finish = |stretch: &mut BTreeMap<u32, (Vec<ScriptedFragment>, UtcMillis)>,
-                  ordered: &mut Vec<ScriptedFragment>| {
-        let mut sessions: Vec<_> = std::mem::take(stretch).into_values().map(|(of, _)| of).collect();
-        sessions.sort_by_key(|session| session.iter().map(|of| of.number.clone()).min());
-        ordered.extend(sessions.into_iter().flatten());
-    };
+    let mut stretch = Stretch::new();
     for fragment in fragments {
-        let slack = i64::from(fragment.length_ms / 2).min(LEAST_OVERLAP_MS);
+        // A session that goes on may be overlapped again, unless the others are over.
+        let margin = match stretch.contains_key(&fragment.session) {
+            true => -tolerance_ms,
+            false => i64::from(fragment.length_ms / 2).min(LEAST_OVERLAP_MS),
+        };
         let touches = |(session, (_, end)): (&u32, &(_, UtcMillis))| {
-            *session != fragment.session && *end - fragment.producer > slack
+            *session != fragment.session && *end - fragment.producer > margin
         };
         if !stretch.iter().any(touches) {
-            finish(&mut stretch, &mut ordered);
+            ordered.extend(one_session_after_another(&mut stretch));
         }
         let end = fragment.producer + i64::from(fragment.length_ms);
         let (of_session, until) = stretch.entry(fragment.session).or_insert((Vec::new(), end));
         *until = end.max(*until);
         of_session.push(fragment);
     }
-    finish(&mut stretch, &mut ordered);
+    ordered.extend(one_session_after_another(&mut stretch));
     ordered
+}
+
+fn one_session_after_another(stretch: &mut Stretch) -> impl Iterator<Item = ScriptedFragment> + use<> {
+    let mut sessions: Vec<_> = std::mem::take(stretch).into_values().map(|(of, _)| of).collect();
+    sessions.sort_by_key(|session| session.iter().map(|of| of.number.clone()).min());
+    sessions.into_iter().flatten()
 }
 
 /// When the samples of a fragment are shown, in milliseconds from its key frame.

@@ -213,6 +213,18 @@ mod tests {
     }
 
     #[test]
+    fn a_record_can_happen_several_times() {
+        let records = "
+            [[stream.record]]
+            pause_ms = 500
+            fragments = 1
+            length_ms = 2000
+            repeat = 3
+        ";
+        assert_eq!(clocks(records), [(500, 500), (3_000, 3_000), (5_500, 5_500)]);
+    }
+
+    #[test]
     fn what_was_held_back_is_received_at_once_when_it_ends() {
         let records = "
             [[stream.record]]

@@ -23,6 +23,8 @@ pub(super) struct Record {
     server_ms: Option<i64>,
     #[serde(default)]
     fragments: usize,
+    /// How often all of this happens.
+    repeat: Option<usize>,
     burst_ms: Option<i64>,
     #[serde(default)]
     reversed: bool,
@@ -125,8 +127,12 @@ impl Shooting {
         }
     }
 
-    /// Carries out one step.
+    /// Carries out one step, as often as it says.
     pub(super) fn record(&mut self, record: &Record) -> Result<(), String> {
+        (0..record.repeat.unwrap_or(1)).try_for_each(|_| self.record_once(record))
+    }
+
+    fn record_once(&mut self, record: &Record) -> Result<(), String> {
         self.pass_time(record);
         self.change(record);
         let video = self.video();
