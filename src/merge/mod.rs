@@ -50,6 +50,18 @@ pub struct MergeChunk {
     pub sha256: Sha256Digest,
     /// Its fragments, in the order of the clip.
     pub fragments: Vec<Fragment>,
+    /// Those that are to be written now, in the order of the output; a clip that holds several sessions comes once for
+    /// each of them.
+    pub selection: Vec<Selected>,
+}
+
+/// A fragment of a chunk that is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Selected {
+    /// Its place in the clip.
+    pub index: usize,
+    /// When it begins on the media clock.
+    pub start: UtcMillis,
 }
 
 /// What is to be made of the chunks.
@@ -119,6 +131,8 @@ struct OpenChunk<'a> {
     mp4: Mp4<File>,
     facts: ClipFacts,
     lanes: Vec<Lane>,
+    /// The fragment that the lanes stand at.
+    at: usize,
 }
 
 /// A walk through one track of a chunk.
@@ -155,20 +169,21 @@ impl<'a> Merger<'a> {
     }
 
     fn add(&mut self, chunk: &MergeChunk) -> Result<(), MergeError> {
-        let Some(first) = chunk.fragments.first() else { return Ok(()) };
+        let Some(first) = chunk.selection.first() else { return Ok(()) };
         let mut open = self.open(chunk)?;
         let descriptions = open.facts.tracks.iter().map(|track| &track.description);
         let changes = self.part.as_ref().is_some_and(|part| !part.writer.descriptions().eq(descriptions));
         if changes && self.request.on_codec_change == OnCodecChange::Fail {
-            return Err(MergeError::CodecChange { fragment: first.number.clone() });
+            let fragment = chunk.fragments[first.index].number.clone();
+            return Err(MergeError::CodecChange { fragment });
         }
         if changes || self.part.is_none() {
             let reason = if changes { PartReason::CodecChange } else { PartReason::Start };
             self.placer.begin_part(reason, open.facts.tracks.iter().map(|track| track.time_scale));
         }
-        for index in 0..open.fragments.len() {
+        for &Selected { index, start } in &chunk.selection {
             let media = FragmentMedia {
-                start: open.fragments[index].start(self.request.media_clock),
+                start,
                 listed_ms: open.fragments[index].length_ms,
                 tracks: open.facts.fragments[index].tracks.clone(),
             };
@@ -228,16 +243,15 @@ impl<'a> Merger<'a> {
             ClipVerdict::Unusable(UnusableClip::Unreadable(error)) => return Err(unusable(error)),
             ClipVerdict::Unusable(reason) => return Err(lost(ChunkLoss::Unusable(reason))),
         };
-        let lanes = facts.tracks.iter().map(|track| Lane {
-            cursor: mp4.samples(track.index),
-            splitter: FragmentSplitter::new(track.description.kind),
-            next: None,
-        });
-        let lanes = lanes.collect();
-        let mut open = OpenChunk { path: &chunk.path, fragments: &chunk.fragments, mp4, facts, lanes };
-        for track in 0..open.lanes.len() {
-            open.advance(track)?;
-        }
+        let mut open = OpenChunk {
+            path: &chunk.path,
+            fragments: &chunk.fragments,
+            mp4,
+            facts,
+            lanes: Vec::new(),
+            at: 0,
+        };
+        open.rewind()?;
         Ok(open)
     }
 
@@ -327,6 +341,7 @@ impl<'a> Merger<'a> {
         begins: i64,
     ) -> Result<(), MergeError> {
         let key_pts = chunk.facts.fragments[index].key_pts;
+        chunk.go_to(index)?;
         while let Some((track, sample)) = chunk.next_of(index) {
             if self.request.cancel.load(Ordering::Relaxed) {
                 return Err(MergeError::Cancelled);
@@ -406,6 +421,32 @@ impl<'a> Merger<'a> {
 impl OpenChunk<'_> {
     fn lost(&self, error: Mp4Error) -> MergeError {
         MergeError::of_mp4(self.path, error, ChunkLoss::Sample)
+    }
+
+    /// Goes to the first sample of every track.
+    fn rewind(&mut self) -> Result<(), MergeError> {
+        let lanes = self.facts.tracks.iter().map(|track| Lane {
+            cursor: self.mp4.samples(track.index),
+            splitter: FragmentSplitter::new(track.description.kind),
+            next: None,
+        });
+        self.lanes = lanes.collect();
+        self.at = 0;
+        (0..self.lanes.len()).try_for_each(|track| self.advance(track))
+    }
+
+    /// Goes to the first sample of fragment `index` on every track, without reading what lies between.
+    fn go_to(&mut self, index: usize) -> Result<(), MergeError> {
+        if index < self.at {
+            self.rewind()?;
+        }
+        self.at = index + 1;
+        for track in 0..self.lanes.len() {
+            while self.lanes[track].next.is_some_and(|(_, fragment)| fragment < index) {
+                self.advance(track)?;
+            }
+        }
+        Ok(())
     }
 
     /// Goes to the next sample of a track.

@@ -155,6 +155,49 @@ fn a_change_of_resolution_starts_a_new_part_or_fails() {
     assert!(matches!(error, MergeError::CodecChange { .. }), "{error:?}");
 }
 
+/// One clip of two sessions that began 2 ms apart, its fragments in turn of the one and the other; told as two chunks,
+/// or as one whose selection goes back.
+fn two_sessions_in_a_clip(at_once: bool) -> Vec<MergeChunk> {
+    let mut both = chunks_of(Base::Silent, &[0], 12_000, |ms| ms).remove(0);
+    let start = |index: i64| UtcMillis::new(EPOCH + index / 2 * 2_000 + index % 2 * 2);
+    for (index, fragment) in (0..).zip(&mut both.fragments) {
+        fragment.producer = start(index);
+    }
+    let selected = |first: usize| {
+        let places = (first..6).step_by(2);
+        places.map(|index| Selected { index, start: both.fragments[index].producer }).collect::<Vec<_>>()
+    };
+    let of = |selection| MergeChunk { selection, ..both.clone() };
+    if at_once {
+        vec![of([selected(0), selected(1)].concat())]
+    } else {
+        vec![of(selected(0)), of(selected(1))]
+    }
+}
+
+#[test]
+fn two_sessions_in_one_clip_follow_each_other_or_are_two_parts() {
+    for at_once in [false, true] {
+        let chunks = two_sessions_in_a_clip(at_once);
+        for (timeline, second) in [(Timeline::Compact, (0, 6_000)), (Timeline::Wallclock, (1, 0))] {
+            let (_folder, request) = fresh_request(timeline);
+            let report = run(&request, &chunks).expect("merged");
+            let begins: Vec<(usize, i64)> = (0..6)
+                .map(|index| match (index % 2, index / 2 * 2_000) {
+                    (0, ms) => (0, ms),
+                    (_, ms) => (second.0, second.1 + ms),
+                })
+                .collect();
+            let mut expected = expected_packets(&chunks[..1], &begins);
+            for (part, expected) in report.parts.iter().zip(&mut expected) {
+                expected.sort_by_key(|packet| packet.micros);
+                assert_eq!(packets(&part.path), *expected, "{timeline:?}");
+            }
+            assert_eq!(report.parts.len(), expected.len());
+        }
+    }
+}
+
 #[test]
 fn a_part_is_private_to_owner_and_group() {
     use std::os::unix::fs::PermissionsExt;
@@ -178,7 +221,7 @@ fn a_chunk_that_is_gone_altered_or_short_is_named() {
     altered[bytes.len() / 2] ^= 1;
     let (_f1, altered) = copy(&altered);
     let (_f2, cut_off) = copy(&bytes[..bytes.len() - 1]);
-    let bad = |path: PathBuf, sha256| MergeChunk { path, sha256, fragments: good[1].fragments.clone() };
+    let bad = |path: PathBuf, sha256| MergeChunk { path, sha256, ..good[1].clone() };
     let mut more = good[1].clone();
     more.fragments.push(fragment(12_000, |ms| ms));
     let cases: [(MergeChunk, IsExpected); 5] = [

@@ -19,5 +19,5 @@ pub use chunks::{
 };
 pub use coverage::{Coverage, Gap, Skew, Survey, gap_tolerance_ms};
 pub use estimate::{Rates, Turn, Work, turns};
-pub use order::{ChunkSpan, MergeOrder};
+pub use order::{ChunkSpan, IngestionOrder, MergeOrder, follows};
 pub use window::{list_bounds, list_page_size, windows};

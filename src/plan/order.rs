@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::session::{Sessions, Span, overlap, slack_ms};
+use super::window::MAX_FRAGMENT_MS;
 use crate::model::{Fragment, FragmentNumber, TimestampKind, UtcMillis};
 
-/// What has to be known of a chunk to give it its place.
+/// What has to be known of a chunk, or of a stretch of one, to give it its place.
 #[derive(Debug, Clone)]
 pub struct ChunkSpan {
     first_number: FragmentNumber,
@@ -16,16 +17,16 @@ pub struct ChunkSpan {
 }
 
 impl ChunkSpan {
-    /// The span of a chunk's fragments on the media clock, or `None` without fragments.
-    pub fn of(fragments: &[Fragment], clock: TimestampKind) -> Option<Self> {
-        let (first, last) = (fragments.first()?, fragments.last()?);
-        Some(Self {
-            first_number: first.number.clone(),
-            last_number: last.number.clone(),
-            start: first.start(clock),
-            end: last.start(clock) + i64::from(last.length_ms),
-            slack_ms: slack_ms(last.length_ms),
-        })
+    /// The span from one fragment to another that come one after the other; with each goes its start on the media
+    /// clock.
+    pub fn of(first: (&Fragment, UtcMillis), last: (&Fragment, UtcMillis)) -> Self {
+        Self {
+            first_number: first.0.number.clone(),
+            last_number: last.0.number.clone(),
+            start: first.1,
+            end: last.1 + i64::from(last.0.length_ms),
+            slack_ms: slack_ms(last.0.length_ms),
+        }
     }
 
     fn span(&self) -> Span<'_> {
@@ -39,7 +40,51 @@ impl ChunkSpan {
     }
 }
 
-/// Puts chunks, given in order of the selecting clock, into the order of the output: that of time, except that
+/// Whether one fragment follows another in its session; with each goes its start on the media clock.
+pub fn follows(earlier: (&Fragment, UtcMillis), later: (&Fragment, UtcMillis)) -> bool {
+    let (before, after) = (ChunkSpan::of(earlier, earlier), ChunkSpan::of(later, later));
+    earlier.0.number < later.0.number && !overlap(&before.span(), &after.span())
+}
+
+/// Puts fragments, given in order of the selecting clock, into the order of ingestion where that clock is the
+/// server's: it stamps what comes in, but some of it late, so that neighbours change places.
+///
+/// Holds what is not older than [`MAX_FRAGMENT_MS`] than the newest.
+#[derive(Debug)]
+pub struct IngestionOrder<T> {
+    selector: TimestampKind,
+    waiting: BTreeMap<FragmentNumber, (UtcMillis, T)>,
+}
+
+impl<T> IngestionOrder<T> {
+    /// Begins an output; by producer timestamps the order stays as it is.
+    pub fn new(selector: TimestampKind) -> Self {
+        Self { selector, waiting: BTreeMap::new() }
+    }
+
+    /// Takes the next fragment and gives back those whose place is now certain.
+    pub fn push(&mut self, fragment: &Fragment, payload: T) -> Vec<T> {
+        let start = fragment.start(self.selector);
+        self.waiting.insert(fragment.number.clone(), (start, payload));
+        let held_ms = match self.selector {
+            TimestampKind::Server => MAX_FRAGMENT_MS,
+            TimestampKind::Producer => 0,
+        };
+        let mut ready = Vec::new();
+        while let Some(oldest) = self.waiting.first_entry().filter(|oldest| start - oldest.get().0 >= held_ms)
+        {
+            ready.push(oldest.remove().1);
+        }
+        ready
+    }
+
+    /// Gives back the rest.
+    pub fn finish(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.waiting).into_values().map(|(_, payload)| payload).collect()
+    }
+}
+
+/// Puts chunks (or stretches of them), given in order of the selecting clock, into the order of the output: that of time, except that
 /// sessions which overlap follow each other in order of ingestion.
 ///
 /// Memory grows with the longest stretch in which sessions overlap, not with the number of chunks.
@@ -104,11 +149,57 @@ mod tests {
                 length_ms: u32::try_from(end - start).expect("length"),
                 size_bytes: 1,
             };
-            let span = ChunkSpan::of(&[fragment], TimestampKind::Producer).expect("a fragment");
+            let fragment = (&fragment, UtcMillis::new(*start));
+            let span = ChunkSpan::of(fragment, fragment);
             output.extend(order.push(span, *number));
         }
         output.extend(order.finish());
         output
+    }
+
+    fn fragment(number: u64, producer: i64, server: i64) -> Fragment {
+        Fragment {
+            number: FragmentNumber::parse(&number.to_string()).expect("number"),
+            producer: UtcMillis::new(producer),
+            server: UtcMillis::new(server),
+            length_ms: 2_000,
+            size_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn fragments_follow_each_other_when_number_and_time_go_on_and_they_do_not_overlap() {
+        let follows = |a: (u64, i64), b: (u64, i64)| {
+            let of = |(number, start)| (fragment(number, start, 0), UtcMillis::new(start));
+            let (a, b) = (of(a), of(b));
+            follows((&a.0, a.1), (&b.0, b.1))
+        };
+        assert!(follows((1, 0), (2, 1_990)) && follows((1, 0), (9, 90_000)));
+        assert!(!follows((1, 0), (11, 3)) && !follows((2, 0), (1, 2_000)) && !follows((1, 2_000), (2, 0)));
+    }
+
+    fn straightened(selector: TimestampKind, listed: &[(u64, i64)]) -> Vec<u64> {
+        let mut order = IngestionOrder::new(selector);
+        let mut output = Vec::new();
+        for (number, at) in listed {
+            output.extend(order.push(&fragment(*number, *at, *at), *number));
+            assert!(order.waiting.len() <= 11, "it holds no more than it needs");
+        }
+        output.extend(order.finish());
+        output
+    }
+
+    #[test]
+    fn server_timestamps_that_hop_do_not_change_the_order_of_ingestion() {
+        let hops = [(2, 1_000), (1, 1_003), (4, 5_000), (3, 9_000), (5, 23_000), (6, 90_000), (7, 120_000)];
+        assert_eq!(straightened(TimestampKind::Server, &hops), [1, 2, 3, 4, 5, 6, 7]);
+        let steady: Vec<_> = (0..1_000).map(|at| (at, 2_000 * i64::try_from(at).expect("few"))).collect();
+        assert_eq!(straightened(TimestampKind::Server, &steady), (0..1_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn producer_timestamps_are_left_in_their_order() {
+        assert_eq!(straightened(TimestampKind::Producer, &[(9, 0), (1, 2), (8, 2_000)]), [9, 1, 8]);
     }
 
     #[test]

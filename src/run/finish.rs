@@ -9,14 +9,14 @@ use std::sync::atomic::AtomicBool;
 
 use super::facts::Facts;
 use super::fetch::{chunk_name, chunk_of, chunk_path, export_folder};
+use super::order::OutputOrder;
 use super::stop::Stop;
 use crate::archive::StreamDescription;
 use crate::crash_point::{Point, reached};
 use crate::evidence::{self, hash_file, hash_file_unless};
 use crate::fs::{self, FsError};
-use crate::merge::{self, Ffmpeg, MergeChunk, MergeError, MergeReport, MergeRequest};
+use crate::merge::{self, Ffmpeg, MergeError, MergeReport, MergeRequest};
 use crate::model::{ChunkState, ExportEvent, ExportId, ExportSpec, ExportState, Fragment};
-use crate::plan::{ChunkSpan, MergeOrder};
 use crate::store::{ChunkRecord, ExpectedOutput, ExportRecord, Finish, OutputRole, Store, StoreError};
 
 /// The names that belong to an output.
@@ -143,7 +143,7 @@ pub(super) fn stage(job: &MergeJob) -> Result<Staged, MergeFailure> {
         cancel: Arc::clone(&job.cancel),
     };
     let fetched = store.chunk_counts(id)?.in_state(ChunkState::Fetched).chunks;
-    let mut source = OutputOrder::new(&store, id, &job.work, &facts);
+    let mut source = OutputOrder::new(&store, id, &job.work, spec.timestamps, &facts);
     let merged =
         if fetched == 0 { None } else { Some(merge::merge(&request, &mut source).map_err(merge_failure)?) };
     write_sidecars(job, &store, &facts, merged.as_ref(), &staging)
@@ -390,19 +390,6 @@ fn are_kept_chunks(
     Ok(true)
 }
 
-/// Fetched chunks with their fragments, in the order of the output, one at a time.
-struct OutputOrder<'a> {
-    store: &'a Store,
-    export: &'a ExportId,
-    work: &'a Path,
-    clock: crate::model::TimestampKind,
-    leaves: Option<crate::store::LeafChunks<'a>>,
-    /// Chunks without a file have a place too: they are part of their sessions.
-    order: MergeOrder<Option<MergeChunk>>,
-    ready: std::collections::VecDeque<MergeChunk>,
-    windows: WindowCache,
-}
-
 /// The fragments of the window that was asked for last.
 #[derive(Default)]
 pub(super) struct WindowCache {
@@ -428,52 +415,5 @@ impl WindowCache {
         let first = chunk.planned.first_fragment as usize;
         let fragments = fragments.iter().skip(first).take(chunk.planned.fragment_count as usize);
         Ok(fragments.cloned().collect())
-    }
-}
-
-impl<'a> OutputOrder<'a> {
-    fn new(store: &'a Store, export: &'a ExportId, work: &'a Path, facts: &Facts) -> Self {
-        Self {
-            store,
-            export,
-            work,
-            clock: facts.media_clock,
-            leaves: Some(store.leaf_chunks(export)),
-            order: MergeOrder::new(facts.tolerance_ms),
-            ready: std::collections::VecDeque::new(),
-            windows: WindowCache::default(),
-        }
-    }
-
-    fn take(&mut self, chunk: &ChunkRecord) -> Result<(), StoreError> {
-        let fragments = self.windows.fragments(self.store, self.export, chunk)?;
-        if let Some(span) = ChunkSpan::of(&fragments, self.clock) {
-            let path = chunk_path(self.work, self.export, chunk.id);
-            let merged = chunk.file.map(|(_, sha256)| MergeChunk { path, sha256, fragments });
-            self.ready.extend(self.order.push(span, merged).into_iter().flatten());
-        }
-        Ok(())
-    }
-}
-
-impl Iterator for OutputOrder<'_> {
-    type Item = Result<MergeChunk, Box<dyn std::error::Error + Send + Sync>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while self.ready.is_empty() {
-            match self.leaves.as_mut()?.next() {
-                Some(Ok(chunk)) => {
-                    if let Err(error) = self.take(&chunk) {
-                        return Some(Err(error.into()));
-                    }
-                }
-                Some(Err(error)) => return Some(Err(error.into())),
-                None => {
-                    self.leaves = None;
-                    self.ready.extend(self.order.finish().into_iter().flatten());
-                }
-            }
-        }
-        self.ready.pop_front().map(Ok)
     }
 }

@@ -16,6 +16,7 @@ mod kept;
 mod list;
 mod listing;
 mod observe;
+mod order;
 mod plan_assembly;
 mod plan_keep;
 mod plan_tally;

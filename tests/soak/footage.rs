@@ -126,7 +126,14 @@ fn sessions(rng: &mut Rng, name: &str, edge: UtcMillis) -> Footage {
                 // It was connected anew and sends the last seconds again, less than half of the session.
                 let back = rng.i64(i64::from(usual) + 600..session_ms / 2);
                 let end = recording.producer();
-                recording = recording.restart_at(end - back);
+                let mut again = end - back;
+                if rng.bool() {
+                    // Beside a fragment of the first: no request tells the two apart.
+                    let sent = recording.clone().into_fragments();
+                    let beside = sent.iter().map(|of| of.producer).filter(|at| *at <= again).max();
+                    again = beside.unwrap_or(again) + rng.i64(1..4);
+                }
+                recording = recording.restart_at(again);
                 // Past the end of the first: two sessions overlap, and never three.
                 while recording.producer() <= end {
                     recording = recording.fragments(1, usual - rng.u32(0..=usual / 5));
@@ -138,9 +145,6 @@ fn sessions(rng: &mut Rng, name: &str, edge: UtcMillis) -> Footage {
         }
     }
     let mut fragments = recording.into_fragments();
-    if are_inseparable(&fragments) {
-        return sessions(rng, name, edge);
-    }
     let jitter = rng.i64(0..=150);
     for fragment in &mut fragments {
         fragment.server = fragment.server + rng.i64(0..=jitter);
@@ -149,14 +153,6 @@ fn sessions(rng: &mut Rng, name: &str, edge: UtcMillis) -> Footage {
     let last = fragments.iter().map(last_of).max().expect("one at least");
     let around = TimeRange::new(first, last).expect("a range");
     of(name, Script::Fragments(fragments), around, replays)
-}
-
-/// Whether fragments of two sessions begin so close to each other, and not at once, that no request tells them apart:
-/// they come in one clip, in the service's order.
-fn are_inseparable(fragments: &[ScriptedFragment]) -> bool {
-    let mut starts: Vec<UtcMillis> = fragments.iter().map(|fragment| fragment.producer).collect();
-    starts.sort_unstable();
-    starts.windows(2).any(|pair| (1..4).contains(&(pair[1] - pair[0])))
 }
 
 fn first_of(fragment: &ScriptedFragment) -> UtcMillis {

@@ -67,7 +67,7 @@ fn judge_export(
     let path = found["manifest"].as_str().ok_or("no manifest")?;
     let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
     let manifest: Value = serde_json::from_slice(&bytes).map_err(|error| format!("{path}: {error}"))?;
-    let missing = missing(&manifest, scenario, export, tally)?;
+    let missing = missing(&manifest, &content, scenario, export, tally)?;
     let parts: Vec<_> = content.parts(job, &missing).into_iter().map(|part| part.pictures).collect();
     let status = match (content.kept.is_empty(), missing.is_empty()) {
         (true, _) => "empty",
@@ -101,14 +101,17 @@ fn judge_export(
     check_sums(scene, path)
 }
 
-/// What the manifest names as missing; the service must have refused each of them.
+/// What the manifest names as missing; the service must have refused each of them, or one that no request tells apart
+/// from it.
 fn missing(
     manifest: &Value,
+    content: &Content<'_>,
     scenario: &Scenario,
     export: &Export,
     tally: &mut Tally,
 ) -> Result<BTreeSet<String>, String> {
     let refused: BTreeSet<String> = scenario.refused(&export.job.stream).collect();
+    let refused = content.inseparable_from(&refused, &export.job);
     let mut missing = BTreeSet::new();
     for entry in manifest["missing"].as_array().ok_or("no list of what is missing")? {
         let number = entry["number"].as_str().ok_or("a missing fragment without a number")?.to_owned();

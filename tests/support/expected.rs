@@ -59,6 +59,22 @@ impl<'a> Content<'a> {
         Self { camera, kept: in_output_order(kept, tolerance_ms), dropped, tolerance_ms }
     }
 
+    /// These fragments, and those that always come in one clip with one of them.
+    pub(crate) fn inseparable_from(&self, numbers: &BTreeSet<String>, job: &Job) -> BTreeSet<String> {
+        let mut all = numbers.clone();
+        let mut by_start: Vec<&ScriptedFragment> = self.kept.iter().collect();
+        by_start.sort_by_key(|of| of.start(job.timestamps));
+        let near = |a: &&ScriptedFragment, b: &&ScriptedFragment| {
+            b.start(job.timestamps) - a.start(job.timestamps) < 4
+        };
+        for together in by_start.chunk_by(near) {
+            if together.iter().any(|of| numbers.contains(of.number.as_str())) {
+                all.extend(together.iter().map(|of| of.number.to_string()));
+            }
+        }
+        all
+    }
+
     /// The frames of each part without the fragments named in `missing`.
     pub(crate) fn parts(&self, job: &Job, missing: &BTreeSet<String>) -> Vec<ExpectedPart> {
         let mut parts: Vec<ExpectedPart> = Vec::new();

@@ -1,0 +1,131 @@
+//! Archives as cameras really leave them: sessions that overlap, codecs that change, clocks that are lost, streams
+//! that are made again. Each comes out exact, or is refused with the reason.
+//!
+//! The real binary runs against the emulator; the oracle reads what came out, the truth comes from the script.
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod support;
+
+use kvs_export::emulator::{Camera, EmulatorConfig, InnerTiming, Recording, Script, ScriptedFragment};
+use kvs_export::model::{Edges, Timeline, TimestampKind};
+
+use support::scene::{Job, Run, Scene};
+use support::truth::{self, Difference, ExpectedFrame};
+use support::{MIDNIGHT, after_midnight, oracle};
+
+/// The frames of sessions that follow each other without a pause in one file.
+fn one_after_the_other(sessions: &[Vec<ScriptedFragment>]) -> Vec<ExpectedFrame> {
+    let mut frames: Vec<ExpectedFrame> = Vec::new();
+    let mut end_ms = 0.0;
+    for session in sessions {
+        let of_session = truth::frames(session, Timeline::Compact).into_iter();
+        frames.extend(of_session.map(|frame| ExpectedFrame { at_ms: frame.at_ms + end_ms, ..frame }));
+        let last = session.last().expect("a fragment");
+        end_ms = frames.last().expect("a frame").at_ms + 1000.0 / f64::from(last.frame_rate);
+    }
+    frames
+}
+
+/// Panics unless a job's parts hold exactly these frames.
+fn expect_parts(run: &Run, job: &Job, parts: &[Vec<ExpectedFrame>]) {
+    assert_eq!(run.status(&job.name), "done", "{:#}\n{}", run.report, run.stderr);
+    let outputs = run.export(&job.name)["output"].as_array().expect("paths");
+    assert_eq!(outputs.len(), parts.len(), "{}: {outputs:?}", job.name);
+    for (output, expected) in outputs.iter().zip(parts) {
+        let path = output.as_str().expect("a path");
+        let difference = Difference::between(&oracle::frames(path.as_ref()), expected, &job.stream);
+        assert!(difference.is_none(), "{path}: {difference}");
+    }
+}
+
+/// Panics unless the sessions follow each other in `compact`, and are a part each in `wallclock`.
+fn expect_sessions(run: &Run, job: &Job, sessions: &[Vec<ScriptedFragment>]) {
+    match job.timeline {
+        Timeline::Compact => expect_parts(run, job, &[one_after_the_other(sessions)]),
+        Timeline::Wallclock => {
+            let parts = sessions.iter().map(|session| truth::frames(session, Timeline::Wallclock));
+            expect_parts(run, job, &parts.collect::<Vec<_>>());
+        }
+    }
+}
+
+/// A job for each clock and timeline.
+fn jobs(name: &str, range: kvs_export::model::TimeRange) -> Vec<Job> {
+    let all = Job::matrix(name, range, |_| "gate".to_owned()).into_iter();
+    all.filter(|job| job.edges == Edges::Inside).collect()
+}
+
+#[test]
+fn sessions_that_begin_fragments_two_milliseconds_apart_follow_each_other() {
+    // Up to 3 ms apart they come in one clip; two sessions 4 ms apart are requested fragment by fragment.
+    for (inner_timing, apart_ms) in
+        [(InnerTiming::KeepStarts, 1), (InnerTiming::CloseGaps, 3), (InnerTiming::KeepStarts, 4)]
+    {
+        let first = Recording::at(MIDNIGHT).fragments(10, 2_000);
+        let both = first.restart_at(MIDNIGHT + 4_000 + apart_ms).fragments(12, 2_000).into_fragments();
+        let sessions = [both[..10].to_vec(), both[10..].to_vec()];
+        let camera = Camera::with_script("gate", Script::Fragments(both));
+        let config = EmulatorConfig { inner_timing, ..EmulatorConfig::with_cameras([camera]) };
+        let scene = Scene::new(config);
+        let jobs = jobs("replay", after_midnight(-1_000, 60_000));
+        let run = scene.run_jobs(&jobs).expect_code(0);
+        for job in &jobs {
+            expect_sessions(&run, job, &sessions);
+            scene.check_sums(&job.name);
+        }
+    }
+}
+
+/// Twenty fragments of which ten are held back by the network, and the server's clock at each of those, in
+/// milliseconds after they arrive.
+fn burst(ingested_ms: impl Fn(i64) -> i64) -> Vec<ScriptedFragment> {
+    let mut fragments = Recording::at(MIDNIGHT).server_delay_ms(250).fragments(20, 2_000).into_fragments();
+    for (index, fragment) in (0..).zip(&mut fragments[5..15]) {
+        fragment.server = MIDNIGHT + 29_500 + ingested_ms(index);
+    }
+    fragments
+}
+
+#[test]
+fn a_burst_whose_server_timestamps_are_out_of_order_keeps_the_order_of_its_numbers() {
+    // In pairs and all over, none 4 ms from the next, so that all come in one clip; and in pairs that are requested
+    // one by one.
+    for order in [|index: i64| index ^ 1, |index: i64| index * 3 % 10, |index: i64| 100 * (index ^ 1)] {
+        let fragments = burst(order);
+        let camera = Camera::with_script("gate", Script::Fragments(fragments.clone()));
+        let scene = Scene::new(EmulatorConfig::with_cameras([camera]));
+        let jobs = jobs("burst", after_midnight(-1_000, 60_000));
+        let run = scene.run_jobs(&jobs).expect_code(0);
+        for job in &jobs {
+            expect_parts(&run, job, &[truth::frames(&fragments, job.timeline)]);
+            assert_eq!(run.manifest(&job.name)["merge"]["join_count"], 0, "{}", job.name);
+        }
+    }
+}
+
+#[test]
+fn a_buffer_that_is_sent_newest_first_is_in_order_of_the_clock_that_selects() {
+    // The camera numbers nothing: what was recorded last comes first, within a few milliseconds.
+    let mut fragments = burst(|index| 2 * index);
+    for index in 0..5 {
+        let (a, b) = (5 + index, 14 - index);
+        let (later, earlier) = (fragments[b].producer, fragments[a].producer);
+        (fragments[a].producer, fragments[b].producer) = (later, earlier);
+    }
+    let camera = Camera::with_script("gate", Script::Fragments(fragments.clone()));
+    let scene = Scene::new(EmulatorConfig::with_cameras([camera]));
+    let jobs = jobs("newest-first", after_midnight(-1_000, 60_000));
+    let run = scene.run_jobs(&jobs).expect_code(0);
+    let mut by_camera = fragments.clone();
+    by_camera.sort_by_key(|fragment| fragment.producer);
+    for job in jobs {
+        match job.timestamps {
+            TimestampKind::Producer => expect_parts(&run, &job, &[truth::frames(&by_camera, job.timeline)]),
+            TimestampKind::Server if job.timeline == Timeline::Compact => {
+                let alone = fragments.iter().map(|fragment| vec![fragment.clone()]);
+                expect_parts(&run, &job, &[one_after_the_other(&alone.collect::<Vec<_>>())]);
+            }
+            TimestampKind::Server => {}
+        }
+    }
+}
