@@ -129,3 +129,64 @@ fn a_buffer_that_is_sent_newest_first_is_in_order_of_the_clock_that_selects() {
         }
     }
 }
+
+/// Fifteen fragments of 2 s: the picture is larger from the sixth to the tenth.
+fn larger_midway() -> Vec<ScriptedFragment> {
+    let recording = Recording::at(MIDNIGHT).server_delay_ms(250).fragments(5, 2_000);
+    recording.video(1).fragments(5, 2_000).video(0).fragments(5, 2_000).into_fragments()
+}
+
+#[test]
+fn parts_are_named_ordered_and_explained_in_every_document() {
+    let fragments = larger_midway();
+    let camera = Camera::with_script("gate", Script::Fragments(fragments.clone()));
+    let scene = Scene::new(EmulatorConfig::with_cameras([camera]));
+    let job = Job::new("larger", "gate", after_midnight(-1_000, 60_000));
+    let reason = "where the picture changes is found by requests that no plan foresees";
+    let run = scene.run_jobs_otherwise_than_planned(std::slice::from_ref(&job), reason).expect_code(0);
+    let parts: Vec<_> = fragments.chunks(5).map(|part| truth::frames(part, job.timeline)).collect();
+    expect_parts(&run, &job, &parts);
+
+    let manifest = run.manifest("larger");
+    let outputs = manifest["outputs"].as_array().expect("outputs");
+    let names = ["larger-part1.mp4", "larger-part2.mp4", "larger-part3.mp4"];
+    for (index, (output, of_part)) in outputs.iter().zip(fragments.chunks(5)).enumerate() {
+        assert_eq!((&output["file"], &output["part"]), (&names[index].into(), &(index + 1).into()));
+        assert_eq!(output["first_fragment"], of_part[0].number.as_str());
+        assert_eq!(output["last_fragment"], of_part[4].number.as_str());
+        assert_eq!(output["start"], of_part[0].producer.to_string());
+        assert_eq!(output["end"], (of_part[4].producer + 2_000).to_string());
+        assert_eq!(output["reason"], ["start", "codec-change", "codec-change"][index]);
+        let changes = output["changes"].as_array().expect("changes");
+        assert_eq!(changes.len(), usize::from(index > 0));
+        for change in changes {
+            assert_eq!(change["kind"], "video");
+            assert_eq!(change["from"]["width"], outputs[index - 1]["tracks"][0]["width"]);
+            assert_eq!(change["to"]["width"], output["tracks"][0]["width"]);
+            assert_ne!(change["from"]["width"], change["to"]["width"]);
+        }
+    }
+    let paths: Vec<_> = names.iter().map(|name| scene.outputs().join(name).display().to_string()).collect();
+    assert_eq!(run.export("larger")["output"], serde_json::json!(paths));
+    let status = Run::of(&mut scene.command_of("status"));
+    assert_eq!(status.export("larger")["output"], serde_json::json!(paths));
+    scene.check_sums("larger");
+}
+
+#[test]
+fn a_change_that_the_job_forbids_fails_it_and_says_where_and_what() {
+    let fragments = larger_midway();
+    let camera = Camera::with_script("gate", Script::Fragments(fragments.clone()));
+    let scene = Scene::new(EmulatorConfig::with_cameras([camera]));
+    let job =
+        Job::new("one-picture", "gate", after_midnight(-1_000, 60_000)).with("on_codec_change = \"fail\"");
+    let reason = "where the picture changes is found by requests that no plan foresees";
+    let run = scene.run_jobs_otherwise_than_planned(std::slice::from_ref(&job), reason).expect_code(3);
+    let error = run.export("one-picture")["error"].as_str().expect("an error");
+    let (number, producer) = (fragments[5].number.as_str(), fragments[5].producer.to_string());
+    let server = fragments[5].server.to_string();
+    for words in [number, &producer, &server, "video changes from h264 ", "on_codec_change = \"split\""] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    assert!(!scene.outputs().join("one-picture.mp4").exists());
+}

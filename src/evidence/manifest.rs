@@ -199,6 +199,8 @@ pub struct OutputEntry {
     pub sha256: Sha256Digest,
     /// Why it begins where it does: `start`, or what made a new part necessary.
     pub reason: serde_json::Value,
+    /// Which tracks changed, if that is why: each with what it was and what it is.
+    pub changes: serde_json::Value,
     /// When its first fragment begins on the media clock: the file's time 0.
     pub start: String,
     /// When its last fragment ends on the media clock.

@@ -3,11 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::change::{TrackChange, told};
 use super::gate::GateError;
 use crate::fs::FsError;
 use crate::media::clip::UnusableClip;
 use crate::media::mp4::Mp4Error;
-use crate::model::{FragmentNumber, Sha256Digest};
+use crate::model::{Fragment, Sha256Digest};
 
 /// A merge stopped; nothing in its folder is to be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +41,19 @@ pub enum MergeError {
         source: io::Error,
     },
     /// The sample description changed and the job forbids that.
-    #[error("the codec, its private data or the tracks change with fragment {fragment}")]
+    #[error(
+        "the media changes with fragment {} (producer time {}, server time {}), and the job says on_codec_change = \
+         \"fail\": {}; on_codec_change = \"split\" makes a part of each",
+        fragment.number,
+        fragment.producer,
+        fragment.server,
+        told(changes)
+    )]
     CodecChange {
         /// The first fragment of the new description.
-        fragment: FragmentNumber,
+        fragment: Box<Fragment>,
+        /// The tracks that change.
+        changes: Vec<TrackChange>,
     },
     /// ffmpeg did not start.
     #[error("cannot start {}", path.display())]

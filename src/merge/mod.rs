@@ -3,6 +3,7 @@
 //! Every sample's time is computed here; ffmpeg only copies. What it wrote is read back and compared with what went
 //! in, sample by sample, before it is accepted. Memory does not grow with the number of chunks or samples.
 
+mod change;
 mod error;
 mod ffmpeg;
 mod gate;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 
+pub use self::change::{TrackChange, TrackForm};
 pub use self::error::{ChunkLoss, MergeError};
 pub use self::ffmpeg::{Ffmpeg, FfmpegError};
 pub use self::gate::GateError;
@@ -106,6 +108,8 @@ struct Merger<'a> {
     part: Option<OpenPart>,
     finished: Vec<MergedPart>,
     report: MergeReport,
+    /// What changes with the part that is about to begin.
+    changes: Vec<TrackChange>,
     buffer: Vec<u8>,
 }
 
@@ -113,6 +117,7 @@ struct Merger<'a> {
 struct OpenPart {
     writer: PartWriter,
     reason: PartReason,
+    changes: Vec<TrackChange>,
     fragments: u64,
     first: FragmentNumber,
     last: FragmentNumber,
@@ -164,6 +169,7 @@ impl<'a> Merger<'a> {
                 moved_count: 0,
                 moved_max_us: 0,
             },
+            changes: Vec::new(),
             buffer: vec![0; READ_BUFFER],
         }
     }
@@ -171,11 +177,14 @@ impl<'a> Merger<'a> {
     fn add(&mut self, chunk: &MergeChunk) -> Result<(), MergeError> {
         let Some(first) = chunk.selection.first() else { return Ok(()) };
         let mut open = self.open(chunk)?;
-        let descriptions = open.facts.tracks.iter().map(|track| &track.description);
-        let changes = self.part.as_ref().is_some_and(|part| !part.writer.descriptions().eq(descriptions));
+        let descriptions = || open.facts.tracks.iter().map(|track| &track.description);
+        let changes = self.part.as_ref().is_some_and(|part| !part.writer.descriptions().eq(descriptions()));
+        if let Some(part) = self.part.as_ref().filter(|_| changes) {
+            self.changes = change::changes(part.writer.descriptions(), descriptions());
+        }
         if changes && self.request.on_codec_change == OnCodecChange::Fail {
-            let fragment = chunk.fragments[first.index].number.clone();
-            return Err(MergeError::CodecChange { fragment });
+            let fragment = Box::new(chunk.fragments[first.index].clone());
+            return Err(MergeError::CodecChange { fragment, changes: std::mem::take(&mut self.changes) });
         }
         if changes || self.part.is_none() {
             let reason = if changes { PartReason::CodecChange } else { PartReason::Start };
@@ -290,6 +299,7 @@ impl<'a> Merger<'a> {
         self.part = Some(OpenPart {
             writer,
             reason,
+            changes: std::mem::take(&mut self.changes),
             fragments: 0,
             first: fragment.number.clone(),
             last: fragment.number.clone(),
@@ -399,6 +409,7 @@ impl<'a> Merger<'a> {
             sha256: accepted.sha256,
             duration_ms: ceil_ms(part.media_end).unsigned_abs(),
             reason: part.reason,
+            changes: part.changes,
             fragments: part.fragments,
             first_fragment: part.first,
             last_fragment: part.last,

@@ -133,7 +133,7 @@ impl PartWriter {
     }
 
     /// The sample descriptions that this part was begun with.
-    pub(super) fn descriptions(&self) -> impl Iterator<Item = &SampleDescription> {
+    pub(super) fn descriptions(&self) -> impl Iterator<Item = &SampleDescription> + Clone {
         self.tracks.iter().map(|track| &track.description)
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::change::TrackChange;
 use super::timeline::{Join, PartReason};
 use crate::media::{Codec, TrackKind};
 use crate::model::{FragmentNumber, Sha256Digest, UtcMillis};
@@ -43,6 +44,8 @@ pub struct MergedPart {
     pub duration_ms: u64,
     /// Why it begins where it does.
     pub reason: PartReason,
+    /// Which tracks differ from those of the part before, if that is why.
+    pub changes: Vec<TrackChange>,
     /// How many fragments it holds.
     pub fragments: u64,
     /// The first of them.

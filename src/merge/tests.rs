@@ -147,12 +147,26 @@ fn a_change_of_resolution_starts_a_new_part_or_fails() {
     let begins: Vec<_> = [0, 1].iter().flat_map(|part| (0..6).map(|i| (*part, i * 2_000))).collect();
     let report = assert_exact(&request, &chunks, &begins);
     assert_eq!(report.parts[1].reason, PartReason::CodecChange);
+    assert!(report.parts[0].changes.is_empty());
+    let [change] = &report.parts[1].changes[..] else { panic!("{:?}", report.parts[1].changes) };
+    assert_eq!(change.from.as_ref().map(|form| form.width), Some(320));
+    assert_eq!(change.to.as_ref().map(|form| form.width), Some(640));
     assert_eq!((report.parts[0].tracks[0].width, report.parts[1].tracks[0].width), (320, 640));
 
     let (_folder, fresh) = fresh_request(Timeline::Compact);
     request = MergeRequest { on_codec_change: OnCodecChange::Fail, ..fresh };
     let error = run(&request, &chunks).expect_err("refused");
+    let told = error.to_string();
     assert!(matches!(error, MergeError::CodecChange { .. }), "{error:?}");
+    let new = &chunks[1].fragments[0];
+    for words in [
+        new.number.as_str(),
+        &new.producer.to_string(),
+        &new.server.to_string(),
+        "h264 320x180 to h264 640x360",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
 }
 
 /// One clip of two sessions that began 2 ms apart, its fragments in turn of the one and the other; told as two chunks,
@@ -195,6 +209,24 @@ fn two_sessions_in_one_clip_follow_each_other_or_are_two_parts() {
             }
             assert_eq!(report.parts.len(), expected.len());
         }
+    }
+}
+
+#[test]
+fn sound_that_begins_or_ends_is_told_as_that() {
+    for (first, second, words) in [
+        (Base::Silent, Base::Plain, "sound begins (aac 48000 Hz, "),
+        (Base::Plain, Base::Silent, "sound ends (aac 48000 Hz, "),
+    ] {
+        let mut chunks = chunks_of(first, &[0], 12_000, |ms| ms);
+        chunks.extend(chunks_of(second, &[0], 12_000, |ms| ms + 12_000));
+        let (_folder, fresh) = fresh_request(Timeline::Compact);
+        let request = MergeRequest { on_codec_change: OnCodecChange::Fail, ..fresh };
+        let told = run(&request, &chunks).expect_err("refused").to_string();
+        assert!(told.contains(words) && !told.contains("video"), "{told}");
+        let (_folder, request) = fresh_request(Timeline::Compact);
+        let report = run(&request, &chunks).expect("merged");
+        assert_eq!((report.parts.len(), report.parts[1].changes.len()), (2, 1));
     }
 }
 

@@ -102,6 +102,7 @@ fn output_entries(report: &MergeReport) -> Vec<OutputEntry> {
         size_bytes: part.size_bytes,
         sha256: part.sha256,
         reason: json(&part.reason),
+        changes: json(&part.changes),
         start: part.start.to_string(),
         end: part.end.to_string(),
         duration_ms: part.duration_ms,
