@@ -232,6 +232,8 @@ pub struct MergeEntry {
     pub moved_count: u64,
     /// The farthest that one was moved, in microseconds.
     pub moved_max_us: i64,
+    /// How far sound stands from pictures, measured in the videos; `None` without sound.
+    pub av_offset_us: serde_json::Value,
 }
 
 /// A chunk, the bytes as the service gave them.

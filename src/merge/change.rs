@@ -80,13 +80,10 @@ impl fmt::Display for TrackChange {
 }
 
 /// The tracks that differ, video first.
-pub(super) fn changes<'a>(
-    before: impl Iterator<Item = &'a SampleDescription> + Clone,
-    after: impl Iterator<Item = &'a SampleDescription> + Clone,
-) -> Vec<TrackChange> {
+pub(super) fn changes(before: &[&SampleDescription], after: &[&SampleDescription]) -> Vec<TrackChange> {
     let change = |kind| {
-        let from = before.clone().find(|track| track.kind == kind);
-        let to = after.clone().find(|track| track.kind == kind);
+        let of_kind = |tracks: &[&SampleDescription]| tracks.iter().position(|track| track.kind == kind);
+        let (from, to) = (of_kind(before).map(|at| before[at]), of_kind(after).map(|at| after[at]));
         let form = |track: Option<&SampleDescription>| track.map(TrackForm::of);
         (from != to).then(|| TrackChange { kind, from: form(from), to: form(to) })
     };
@@ -124,9 +121,8 @@ mod tests {
         };
         let larger = SampleDescription { width: 640, height: 360, ..video.clone() };
         let other = SampleDescription { codec_private: vec![2], ..video.clone() };
-        let words = |before: &[&SampleDescription], after: &[&SampleDescription]| {
-            told(&changes(before.iter().copied(), after.iter().copied()))
-        };
+        let words =
+            |before: &[&SampleDescription], after: &[&SampleDescription]| told(&changes(before, after));
         assert_eq!(words(&[&video], &[&larger]), "video changes from h264 320x180 to h264 640x360");
         assert_eq!(
             words(&[&video, &sound], &[&other, &sound]),

@@ -65,6 +65,18 @@ pub enum GateError {
         /// Computed.
         expected: i64,
     },
+    /// Sound stands elsewhere beside its picture than it was recorded.
+    #[error(
+        "the sound of its fragment {fragment} begins {found} ns after the key frame, not {expected} ns as recorded"
+    )]
+    AvOffset {
+        /// The fragment, from 1.
+        fragment: u64,
+        /// In the file.
+        found: i64,
+        /// In the clip.
+        expected: i64,
+    },
     /// Its samples do not stand in the order of the file.
     #[error("the samples of track {0} do not stand in order")]
     Order(usize),

@@ -7,6 +7,7 @@ mod change;
 mod error;
 mod ffmpeg;
 mod gate;
+mod offset;
 mod part;
 mod report;
 mod timeline;
@@ -26,14 +27,16 @@ pub use self::change::{TrackChange, TrackForm};
 pub use self::error::{ChunkLoss, MergeError};
 pub use self::ffmpeg::{Ffmpeg, FfmpegError};
 pub use self::gate::GateError;
+pub use self::offset::{AvOffset, AvOffsets};
+use self::offset::{OffsetFault, Offsets};
 use self::part::{FinishedPart, OutSample, PartFault, PartPlan, PartWriter};
 pub use self::report::{JoinFacts, MAX_JOINS_TOLD, MergeReport, MergedPart, TrackFacts};
 pub use self::timeline::{FragmentMedia, Join, PartReason, Placement, TimelinePlacer, TimelineRules};
 use crate::crash_point::{Point, reached};
 use crate::fs;
-use crate::media::SampleDescription;
 use crate::media::clip::{ClipFacts, ClipVerdict, FragmentSplitter, TrackExtent, UnusableClip, check_opened};
 use crate::media::mp4::{Mp4, Mp4Error, Sample, SampleCursor};
+use crate::media::{SampleDescription, TrackKind};
 use crate::model::{
     Fragment, FragmentNumber, OnCodecChange, Sha256Digest, Timeline, TimestampKind, UtcMillis,
 };
@@ -110,6 +113,7 @@ struct Merger<'a> {
     report: MergeReport,
     /// What changes with the part that is about to begin.
     changes: Vec<TrackChange>,
+    offsets: Offsets,
     buffer: Vec<u8>,
 }
 
@@ -168,8 +172,10 @@ impl<'a> Merger<'a> {
                 join_count: 0,
                 moved_count: 0,
                 moved_max_us: 0,
+                av_offset_us: None,
             },
             changes: Vec::new(),
+            offsets: Offsets::default(),
             buffer: vec![0; READ_BUFFER],
         }
     }
@@ -180,7 +186,8 @@ impl<'a> Merger<'a> {
         let descriptions = || open.facts.tracks.iter().map(|track| &track.description);
         let changes = self.part.as_ref().is_some_and(|part| !part.writer.descriptions().eq(descriptions()));
         if let Some(part) = self.part.as_ref().filter(|_| changes) {
-            self.changes = change::changes(part.writer.descriptions(), descriptions());
+            let before: Vec<_> = part.writer.descriptions().collect();
+            self.changes = change::changes(&before, &descriptions().collect::<Vec<_>>());
         }
         if changes && self.request.on_codec_change == OnCodecChange::Fail {
             let fragment = Box::new(chunk.fragments[first.index].clone());
@@ -206,6 +213,7 @@ impl<'a> Merger<'a> {
                 self.begin_part(reason, &open, &media, index)?;
             }
             self.note(&open.fragments[index], &media, placement, &open.facts);
+            self.mark_offset(&open.facts, &media)?;
             self.write_fragment(&mut open, index, placement.begins)?;
         }
         Ok(())
@@ -338,8 +346,22 @@ impl<'a> Merger<'a> {
                     join: placement.join,
                     at_ms: placement.begins.div_euclid(1_000_000),
                     moved_us: placement.moved / 1000,
+                    av_offset_us: None,
+                    place: part.fragments,
                 });
             }
+        }
+    }
+
+    /// Notes how far the sound of the fragment that is to be written next was recorded from its key frame.
+    fn mark_offset(&mut self, facts: &ClipFacts, media: &FragmentMedia) -> Result<(), MergeError> {
+        let sound = facts.tracks.iter().position(|track| track.description.kind == TrackKind::Audio);
+        let Some((track, extent)) = sound.and_then(|at| Some((at, media.tracks[at]?))) else {
+            return Ok(());
+        };
+        match &mut self.part {
+            Some(part) => part.writer.mark_offset(part.fragments, track, extent.first),
+            None => Ok(()),
         }
     }
 
@@ -387,7 +409,13 @@ impl<'a> Merger<'a> {
     /// Ends the part that is being written, if any, and takes it into the report once the gate accepts it.
     fn finish_part(&mut self) -> Result<(), MergeError> {
         let Some(part) = self.part.take() else { return Ok(()) };
-        let FinishedPart { path, accepted, tracks } = part.writer.finish()?;
+        let FinishedPart { path, accepted, tracks, marks } = part.writer.finish()?;
+        let number = self.finished.len() + 1;
+        let told = self.report.joins.partition_point(|join| join.part < number);
+        self.offsets.measure(&path, &marks, &mut self.report.joins[told..]).map_err(|fault| match fault {
+            OffsetFault::Spool(source) => fs::failed_to("read", &path)(source).into(),
+            OffsetFault::Part(reason) => MergeError::Gate { path: path.clone(), reason },
+        })?;
         let tracks = tracks.into_iter().map(|track| {
             let SampleDescription { kind, codec, codec_private, width, height, channels, sample_rate } =
                 track.description.clone();
@@ -425,7 +453,8 @@ impl<'a> Merger<'a> {
         if self.finished.is_empty() {
             return Err(MergeError::Nothing);
         }
-        Ok(MergeReport { parts: self.finished, ..self.report })
+        let av_offset_us = self.offsets.summary();
+        Ok(MergeReport { parts: self.finished, av_offset_us, ..self.report })
     }
 }
 

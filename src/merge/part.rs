@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::error::MergeError;
 use super::ffmpeg::{Ffmpeg, Running};
 use super::gate::{Accepted, Expected, ExpectedTrack};
+use super::offset::{Mark, MarkWriter, Marks};
 use crate::crash_point::{Point, reached};
 use crate::fs;
 use crate::media::matroska::{Block, MatroskaWriter, nanos_to_ticks};
@@ -58,6 +59,7 @@ pub(super) struct PartWriter {
     /// Added to every time in the pipe, which has none below zero; the output takes it off again.
     shift: i64,
     tracks: Vec<PartTrack>,
+    marks: MarkWriter,
     /// Pictures before the second key frame, and whether that has come.
     first_group: (u64, bool),
 }
@@ -69,6 +71,7 @@ struct PartTrack {
     spool_file: SpoolFile,
     payload: Sha256,
     samples: u64,
+    bytes: u64,
 }
 
 /// A temporary file, removed when dropped.
@@ -113,8 +116,13 @@ impl PartWriter {
                 spool_file,
                 payload: Sha256::new(),
                 samples: 0,
+                bytes: 0,
             });
         }
+        let mut name = plan.path.file_name().unwrap_or_default().to_owned();
+        name.push(".offsets");
+        let marks = SpoolFile(plan.path.with_file_name(name));
+        let marks = MarkWriter::new(fs::create(&marks.0)?, marks);
         let start = |source| MergeError::Start { path: plan.ffmpeg.path.clone(), source };
         let mut running = plan.ffmpeg.start(&args, true, plan.cancel).map_err(start)?;
         let input = BufWriter::with_capacity(PIPE_BUFFER, running.take_input().map_err(start)?);
@@ -128,6 +136,7 @@ impl PartWriter {
             matroska,
             shift: whole_ms * 1_000_000,
             tracks,
+            marks,
             first_group: (0, false),
         })
     }
@@ -144,11 +153,25 @@ impl PartWriter {
         shown.iter().map(|arg| arg.to_string_lossy().into_owned()).chain([name]).collect()
     }
 
+    /// Notes that the next samples are those of a fragment whose sound, on that track, begins so far from its key frame.
+    pub(super) fn mark_offset(
+        &mut self,
+        fragment: u64,
+        track: usize,
+        recorded: i64,
+    ) -> Result<(), MergeError> {
+        let (picture, sound) = (self.tracks[0].samples, &self.tracks[track]);
+        let sound = if sound.description.codec.is_pcm() { sound.bytes } else { sound.samples };
+        let mark = Mark { fragment, picture, sound, recorded };
+        self.marks.add(mark).map_err(|source| fs::failed_to("write", &self.path)(source).into())
+    }
+
     /// Begins a sample; exactly its size of [`PartWriter::payload`] must follow.
     pub(super) fn begin_sample(&mut self, sample: &OutSample) -> Result<(), PartFault> {
         let track = &mut self.tracks[sample.track];
         let is_video = track.description.kind == TrackKind::Video;
         track.samples += 1;
+        track.bytes += u64::from(sample.size);
         track.spool.write_all(&sample.pts.to_le_bytes()).map_err(PartFault::Spool)?;
         if track.description.codec.is_pcm() {
             track.spool.write_all(&u64::from(sample.size).to_le_bytes()).map_err(PartFault::Spool)?;
@@ -197,7 +220,7 @@ impl PartWriter {
 
     /// Ends the Segment, waits for ffmpeg, and lets the gate compare the file with what went in.
     pub(super) fn finish(self) -> Result<FinishedPart, MergeError> {
-        let Self { path, ffmpeg, cancel, running, matroska, tracks, first_group, .. } = self;
+        let Self { path, ffmpeg, cancel, running, matroska, tracks, marks, first_group, .. } = self;
         let flushed = matroska.finish().map(drop);
         let ended = running
             .wait()
@@ -227,7 +250,8 @@ impl PartWriter {
         reached(Point::VideoWritten);
         let accepted = super::gate::check(&path, &expected, &ffmpeg, &cancel)?;
         reached(Point::VideoProven);
-        Ok(FinishedPart { path, accepted, tracks: expected.tracks })
+        let marks = marks.finish().map_err(fs::failed_to("write", &path))?;
+        Ok(FinishedPart { path, accepted, tracks: expected.tracks, marks })
     }
 }
 
@@ -237,6 +261,7 @@ pub(super) struct FinishedPart {
     pub(super) path: PathBuf,
     pub(super) accepted: Accepted,
     pub(super) tracks: Vec<ExpectedTrack>,
+    pub(super) marks: Marks,
 }
 
 /// What can fail while samples are written.

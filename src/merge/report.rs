@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::change::TrackChange;
+use super::offset::{AvOffset, AvOffsets};
 use super::timeline::{Join, PartReason};
 use crate::media::{Codec, TrackKind};
 use crate::model::{FragmentNumber, Sha256Digest, UtcMillis};
@@ -29,6 +30,8 @@ pub struct MergeReport {
     pub moved_count: u64,
     /// The farthest that a fragment was moved, in microseconds.
     pub moved_max_us: i64,
+    /// How far sound stands from pictures, measured in the parts; `None` without sound.
+    pub av_offset_us: Option<AvOffsets>,
 }
 
 /// One file of an output.
@@ -96,4 +99,9 @@ pub struct JoinFacts {
     pub at_ms: i64,
     /// By how much it was moved so that no track goes back, in microseconds.
     pub moved_us: i64,
+    /// How far its sound stands from its key frame; `None` without sound.
+    pub av_offset_us: Option<AvOffset>,
+    /// The fragment's place in the part, from 1.
+    #[serde(skip)]
+    pub(super) place: u64,
 }

@@ -230,6 +230,58 @@ fn sound_that_begins_or_ends_is_told_as_that() {
     }
 }
 
+/// How far the first sound of each fragment of a file is from its key frame, in microseconds, as ffprobe sees it;
+/// sound before the first key frame belongs to the first fragment.
+fn offsets(path: &Path) -> Vec<i64> {
+    let all = packets(path);
+    let keys: Vec<i64> =
+        all.iter().filter(|packet| packet.stream == 0 && packet.is_key).map(|packet| packet.micros).collect();
+    let sound = || all.iter().filter(|packet| packet.stream == 1).map(|packet| packet.micros);
+    let begun = |at: &i64| keys.iter().rposition(|key| *key <= at + 50).unwrap_or(0);
+    let of = |place: usize| sound().find(|at| begun(at) == place).map(|at| at - keys[place]);
+    (0..keys.len()).filter_map(of).collect()
+}
+
+#[test]
+fn the_offset_of_sound_from_pictures_is_kept_and_measured() {
+    let near = |a: i64, b: i64| (a - b).abs() <= 100;
+    for base in [Base::Plain, Base::BFrames, Base::ALaw] {
+        // Each clip after the first begins a minute late: a join with an offset of its own.
+        let chunks = chunks_of(base, &[0, 4_000, 10_000], 12_000, |ms| ms + (ms + 2_000) / 6_000 * 60_000);
+        let recorded: Vec<i64> = chunks.iter().flat_map(|chunk| offsets(&chunk.path)).collect();
+        let (_folder, request) = fresh_request(Timeline::Compact);
+        let report = run(&request, &chunks).expect("merged");
+        let told = report.av_offset_us.expect("there is sound");
+        assert!(
+            told.min <= told.median && told.median <= told.max && told.largest_change < 1_000,
+            "{told:?}"
+        );
+        for join in &report.joins {
+            let offset = join.av_offset_us.expect("measured");
+            assert!(near(offset.recorded, offset.output), "{base:?}: {offset:?}");
+        }
+        if base == Base::ALaw {
+            // ffprobe shows where a packet of G.711 begins, which is nothing that was recorded.
+            continue;
+        }
+        assert_eq!((told.fragments, recorded.len()), (6, 6));
+        let (least, most) = (recorded.iter().min().expect("six"), recorded.iter().max().expect("six"));
+        assert!(near(told.min, *least) && near(told.max, *most), "{base:?}: {told:?} {recorded:?}");
+        for (join, first) in report.joins.iter().zip([2, 5]) {
+            let offset = join.av_offset_us.expect("measured");
+            assert!(near(offset.output, recorded[first]), "{base:?}: {offset:?} {recorded:?}");
+        }
+        // Where no clip begins, the output alone tells which fragment its sound is of.
+        let found = offsets(&report.parts[0].path);
+        for place in [1, 3, 4] {
+            assert!(near(found[place], recorded[place]), "{base:?}: {found:?} {recorded:?}");
+        }
+    }
+    let (_folder, request) = fresh_request(Timeline::Compact);
+    let silent = run(&request, &chunks_of(Base::Silent, &[0], 12_000, |ms| ms)).expect("merged");
+    assert_eq!(silent.av_offset_us, None);
+}
+
 #[test]
 fn a_part_is_private_to_owner_and_group() {
     use std::os::unix::fs::PermissionsExt;
@@ -362,6 +414,11 @@ fn the_gate_refuses_whatever_differs() {
     let late = "-bsf:v \"setts=pts=PTS+gte(N\\,200)*0.002/TB:dts=DTS+gte(N\\,200)*0.002/TB\"";
     let found = reason(&remux(late));
     assert!(matches!(found, GateError::Time { track: 1, sample: 200, .. }), "{found:?}");
+    // Either is within a millisecond of its place, but not of the other.
+    let apart = "-bsf:v \"setts=pts=PTS+gte(N\\,200)*0.0007/TB:dts=DTS+gte(N\\,200)*0.0007/TB\" \
+                 -bsf:a \"setts=pts=PTS-gte(N\\,200)*0.0007/TB:dts=DTS-gte(N\\,200)*0.0007/TB\"";
+    let found = reason(&remux(apart));
+    assert!(matches!(found, GateError::AvOffset { fragment: 5, .. }), "{found:?}");
     let found = reason(&remux("-t 9"));
     assert!(matches!(found, GateError::Count { track: 1, expected: 300, .. }), "{found:?}");
     let found = reason(&remux("-bsf:v noise=amount=-1:drop=0"));

@@ -122,6 +122,7 @@ fn merge_entry(report: &MergeReport) -> MergeEntry {
         join_count: report.join_count,
         moved_count: report.moved_count,
         moved_max_us: report.moved_max_us,
+        av_offset_us: json(&report.av_offset_us),
     }
 }
 
