@@ -60,6 +60,16 @@ fn a_gap_between_clips_is_closed_or_kept() {
     }
 }
 
+#[test]
+fn a_gap_soon_after_the_beginning_is_kept_with_sound_too() {
+    // A thousand times the length of an AAC frame are 21 s.
+    let wall = |ms: i64| if ms >= 2_000 { ms + 60_000 } else { ms };
+    let chunks = chunks_of(Base::Plain, &[0, 2_000, 8_000], 12_000, wall);
+    let (_folder, request) = fresh_request(Timeline::Wallclock);
+    let begins: Vec<_> = (0..6).map(|i| (0, wall(i * 2_000))).collect();
+    assert_exact(&request, &chunks, &begins);
+}
+
 /// The two ways the service may time a gap of 900 ms before the third fragment of a clip.
 fn clip_with_inner_gap(base: Base, keeps_starts: bool) -> Vec<MergeChunk> {
     let wall = |ms: i64| if ms >= 4_000 { ms + 900 } else { ms };
@@ -280,6 +290,64 @@ fn the_offset_of_sound_from_pictures_is_kept_and_measured() {
     let (_folder, request) = fresh_request(Timeline::Compact);
     let silent = run(&request, &chunks_of(Base::Silent, &[0], 12_000, |ms| ms)).expect("merged");
     assert_eq!(silent.av_offset_us, None);
+}
+
+/// A thousand clips of one fragment each, a minute apart, in which the sound ends before or after the pictures; and how
+/// long each lasts, in 48000ths of a second.
+fn a_thousand_clips() -> (Vec<MergeChunk>, Vec<i64>) {
+    let clips = &cut(Base::Small, &[0, 2_000, 4_000, 6_000, 8_000, 10_000])[1..5];
+    let ticks = |nanos: i64| (nanos * 48 + 500_000).div_euclid(1_000_000);
+    let lengths: Vec<i64> = clips
+        .iter()
+        .map(|clip| {
+            let [pictures, sound] = times(clip);
+            assert_eq!(pictures.len(), 10);
+            let sound_end = sound.last().map(|last| ticks(*last) + 1_024).expect("sound");
+            (sound_end - ticks(pictures[0])).max(2 * 48_000)
+        })
+        .collect();
+    assert!(
+        lengths.iter().any(|length| *length > 2 * 48_000),
+        "no sound ends after the pictures: {lengths:?}"
+    );
+    let of = |at: usize| {
+        let at_ms = 2_000 * i64::try_from(at).expect("small");
+        let listed = fragment(at_ms, |ms| ms / 2_000 * 61_877);
+        (chunk(clips[at % 4].clone(), vec![listed]), lengths[at % 4])
+    };
+    (0..1_000).map(of).unzip()
+}
+
+#[test]
+fn a_thousand_joins_add_up_no_error() {
+    let (chunks, lengths) = a_thousand_clips();
+    let clips: Vec<[Vec<i64>; 2]> = chunks[..4].iter().map(|chunk| times(&chunk.path)).collect();
+    let off_by = |timeline, begins: &dyn Fn(usize) -> i64| -> [i64; 2] {
+        let (_folder, request) = fresh_request(timeline);
+        let report = run(&request, &chunks).expect("merged");
+        assert_eq!(report.parts.len(), 1);
+        let found = times(&report.parts[0].path);
+        let mut worst = [0; 2];
+        for stream in 0..2 {
+            let key = |at: usize| clips[at % 4][0][0];
+            let expected = (0..chunks.len())
+                .flat_map(|at| clips[at % 4][stream].iter().map(move |time| time - key(at) + begins(at)));
+            let expected: Vec<i64> = expected.collect();
+            assert_eq!(found[stream].len(), expected.len());
+            let off = found[stream].iter().zip(&expected).map(|(found, expected)| (found - expected).abs());
+            worst[stream] = off.max().expect("samples");
+        }
+        worst
+    };
+    let mut ends = vec![0];
+    ends.extend(lengths.iter().scan(0, |sum, length| {
+        *sum += length;
+        Some(*sum)
+    }));
+    let worst = off_by(Timeline::Compact, &|at| ends[at] * 1_000_000 / 48);
+    assert!(worst.iter().all(|off| *off <= 1_000_000), "{worst:?} ns off the sum before");
+    let worst = off_by(Timeline::Wallclock, &|at| i64::try_from(at).expect("small") * 61_877_000_000);
+    assert!(worst.iter().all(|off| *off <= 1_000_000), "{worst:?} ns off the wall time");
 }
 
 #[test]

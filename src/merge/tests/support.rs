@@ -22,6 +22,8 @@ pub(super) enum Base {
     Larger,
     Silent,
     ALaw,
+    /// Five small pictures a second, with sound.
+    Small,
     /// Sound for the first three seconds only; its track goes on without samples.
     SoundEnds,
 }
@@ -59,8 +61,13 @@ pub(super) fn base(base: Base) -> PathBuf {
     let mut made = MADE.lock().expect("lock");
     let path = folder().join(format!("{base:?}.mp4"));
     if !made.contains(&base) {
-        let size = if base == Base::Larger { "640x360" } else { "320x180" };
-        let video = format!("testsrc2=s={size}:r=25:d={SECONDS}");
+        let (size, rate) = match base {
+            Base::Larger => ("640x360", 25),
+            Base::Small => ("64x64", 5),
+            _ => ("320x180", 25),
+        };
+        let video = format!("testsrc2=s={size}:r={rate}:d={SECONDS}");
+        let group = (2 * rate).to_string();
         let sound_seconds = if base == Base::SoundEnds { 3 } else { SECONDS };
         let sound = format!("sine=frequency=440:sample_rate=48000:d={sound_seconds}");
         let mut args = vec!["-f", "lavfi", "-i", &video];
@@ -69,7 +76,7 @@ pub(super) fn base(base: Base) -> PathBuf {
             Base::ALaw => args.extend(["-f", "lavfi", "-i", &sound, "-ar", "8000", "-c:a", "pcm_alaw"]),
             _ => args.extend(["-f", "lavfi", "-i", &sound, "-c:a", "aac"]),
         }
-        args.extend(["-g", "50", "-threads", "1", "-preset", "ultrafast"]);
+        args.extend(["-g", &group, "-threads", "1", "-preset", "ultrafast"]);
         args.extend(match base {
             Base::BFrames => vec![
                 "-c:v",
@@ -245,6 +252,26 @@ pub(super) fn packets(path: &Path) -> Vec<Packet> {
             }
         })
         .collect()
+}
+
+/// When each packet of a file is shown, in nanoseconds: pictures, and sound. For files of many packets.
+pub(super) fn times(path: &Path) -> [Vec<i64>; 2] {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-show_entries", "packet=stream_index,pts,pts_time", "-of", "csv=p=0"])
+        .arg(path)
+        .output()
+        .expect("ffprobe runs");
+    assert!(output.status.success() && output.stderr.is_empty(), "{path:?}: {output:?}");
+    let mut times = [Vec::new(), Vec::new()];
+    for line in String::from_utf8(output.stdout).expect("text").lines() {
+        let words: Vec<&str> = line.split(',').collect();
+        if words[0].is_empty() {
+            // What stands beside a packet has a line of its own.
+            continue;
+        }
+        times[words[0].parse::<usize>().expect("a stream")].push(1_000 * decimal_micros(words[2]));
+    }
+    times
 }
 
 /// What the outputs must hold if the fragments begin at `begins`: (part, milliseconds of the part).
