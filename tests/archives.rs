@@ -6,7 +6,9 @@
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
-use kvs_export::emulator::{Camera, EmulatorConfig, InnerTiming, Recording, Script, ScriptedFragment};
+use kvs_export::emulator::{
+    Api, Camera, Disturbance, EmulatorConfig, InnerTiming, Recording, Script, ScriptedFragment,
+};
 use kvs_export::model::{Edges, Timeline, TimestampKind};
 
 use support::scene::{Job, Run, Scene};
@@ -189,4 +191,44 @@ fn a_change_that_the_job_forbids_fails_it_and_says_where_and_what() {
         assert!(error.contains(words), "{words}: {error}");
     }
     assert!(!scene.outputs().join("one-picture.mp4").exists());
+}
+
+#[test]
+fn a_stream_that_is_refused_throughout_is_given_up_after_a_few_requests() {
+    let fault = "error:code=MissingCodecPrivateDataException,status=400,api=GetClip";
+    let config = EmulatorConfig::with_cameras([Camera::steady("gate")]);
+    let Ok(Disturbance::Fault(fault)) = Disturbance::parse(fault) else { panic!("{fault} is no fault") };
+    let scene = Scene::new(EmulatorConfig { faults: vec![fault], ..config });
+    let job = Job::new("hour", "gate", after_midnight(0, 3_600_000));
+    let reason = "refusals cost requests that no plan foresees";
+    let run = scene.run_jobs_otherwise_than_planned(std::slice::from_ref(&job), reason).expect_code(3);
+    assert_eq!(run.status("hour"), "failed");
+    let error = run.export("hour")["error"].as_str().expect("an error");
+    for words in
+        ["8 fragments were asked for one by one", "MissingCodecPrivateData", "its producer must send"]
+    {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    let asked = scene.requests(Api::GetClip).len();
+    assert!(asked < 60, "{asked} clips were asked for");
+    assert!(std::fs::read_dir(scene.outputs()).is_ok_and(|files| files.count() == 0));
+
+    // What was found out is known to the next run.
+    let again = scene.run().expect_code(3);
+    assert_eq!(again.export("hour")["error"], error);
+    assert_eq!(scene.requests(Api::GetClip).len(), asked, "it was asked again");
+}
+
+#[test]
+fn a_stream_that_keeps_nothing_is_refused_before_it_is_listed() {
+    let camera = Camera::steady("gate").retention_hours(0);
+    let scene = Scene::new(EmulatorConfig::with_cameras([camera, Camera::steady("yard")]));
+    let range = after_midnight(0, 20_000);
+    let jobs = [Job::new("nothing", "gate", range), Job::new("whole", "yard", range)];
+    scene.write_jobs("", &jobs);
+    let run = scene.run().expect_code(3);
+    assert_eq!((run.status("nothing"), run.status("whole")), ("failed", "done"));
+    let error = run.export("nothing")["error"].as_str().expect("an error");
+    assert!(error.contains("stream gate keeps nothing: its retention is 0 hours"), "{error}");
+    assert!(scene.requests(Api::ListFragments).iter().all(|request| request.stream == "yard"));
 }

@@ -1,6 +1,6 @@
 //! How the dispatcher ends an export: all its chunks settled → merged, named, recorded; or given up for this run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 
 use super::decide;
 use super::dispatcher::{Dispatcher, TaskEnd, panicked};
-use super::export::Phase;
+use super::export::{Answers, Phase};
 use super::facts::Facts;
 use super::fetch;
 use super::finish::{self, MergeFailure, MergeJob, Staged};
@@ -24,10 +24,13 @@ use crate::model::{
     Attempt, ChunkState, ExportEvent, ExportId, ExportSpec, ExportState, GapPolicy, RequestBounds, TimeRange,
 };
 use crate::plan::Gap;
-use crate::store::{ChunkRecord, Finish, Store};
+use crate::store::{ChunkError, ChunkRecord, Finish, Store};
 
 /// How often a merge may find the same chunk altered before the export is given up.
 const MOST_LOSSES: u32 = 3;
+
+/// So many single fragments refused for one reason, and none given: the others would be refused as well.
+const REFUSED_ALIKE: usize = 8;
 
 /// How long to wait for the tags of a stream.
 const TAGS_PATIENCE: Duration = Duration::from_secs(10);
@@ -292,6 +295,34 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
+    /// Something of an export was refused: while nothing of it was ever given, looks whether all of it is refused alike,
+    /// and then gives it up. What earlier runs were refused counts.
+    pub(super) fn note_refusal(&mut self, index: usize) -> Result<(), Stop> {
+        let export = &mut self.exports[index];
+        let counts = self.request.store.chunk_counts(&export.id)?;
+        if counts.in_state(ChunkState::Fetched).chunks > 0 {
+            return Ok(());
+        }
+        export.answers = Answers::OnlyRefusals;
+        export.go_deeper();
+        if counts.in_state(ChunkState::Rejected).chunks < REFUSED_ALIKE as u64 {
+            return Ok(());
+        }
+        let mut alike: BTreeMap<String, usize> = BTreeMap::new();
+        for chunk in self.request.store.leaf_chunks(&export.id) {
+            let ChunkRecord { state: ChunkState::Rejected, error: Some(error), .. } = chunk? else {
+                continue;
+            };
+            let count = alike.entry(error.code.clone()).or_default();
+            *count += 1;
+            if *count >= REFUSED_ALIKE {
+                export.failed.get_or_insert_with(|| all_refused(&error));
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// In a sentence, what the failed chunks of an export failed of.
     fn first_failure(&self, index: usize, failed: u64) -> Result<String, Stop> {
         let chunks = if failed == 1 { "1 chunk".to_owned() } else { format!("{failed} chunks") };
@@ -302,6 +333,21 @@ impl Dispatcher<'_> {
         }
         Ok(format!("{chunks} could not be fetched"))
     }
+}
+
+/// Why an export is given up whose every fragment is refused.
+fn all_refused(error: &ChunkError) -> String {
+    let way_out = if error.code.contains("CodecPrivateData") {
+        "its producer must send the codec private data (SPS and PPS) that a player needs; take the stream or this range \
+         out of the job"
+    } else {
+        "take the stream or this range out of the job"
+    };
+    format!(
+        "GetClip refuses this stream's media: {REFUSED_ALIKE} fragments were asked for one by one, all were refused and \
+         none was given ({}); {way_out}",
+        error.detail
+    )
 }
 
 /// The inclusive bounds of a half-open range.

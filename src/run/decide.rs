@@ -13,7 +13,7 @@ use super::stop::Stop;
 use crate::archive::{ArchiveError, FailureKind, StreamDescription};
 use crate::error::chain;
 use crate::model::spec::RangeAnchor;
-use crate::model::{ExportId, ExportSpec, StreamArn};
+use crate::model::{ExportId, ExportSpec, ExportState, StreamArn};
 use crate::store::{ExportIdentity, ExportRecord, Store, output_key};
 
 /// What is to be done about one asked export, or about an earlier one of its text that is not finished.
@@ -162,6 +162,10 @@ fn take_up(store: &Store, known: Known, abandoned: &BTreeSet<ExportId>) -> Resul
             let spec = ExportSpec { output: own.spec.output, ..spec };
             Decided { spec, action: Action::Leave(own.identity.id) }
         }
+        // What is not listed yet can never be.
+        Some(own) if own.state == ExportState::Planning && stream.retention_hours == 0 => {
+            Decided { spec, action: Action::Refuse { error: keeps_nothing(&stream), denied: false } }
+        }
         Some(own) => resume(ExportRecord { spec, ..own }),
         None => begin(store, spec, &stream, abandoned)?,
     });
@@ -182,6 +186,7 @@ fn begin(
     let others = store.exports_with_output_key(&output_key(&spec.output))?;
     let other = others.iter().find(|other| other.state.is_final() || !abandoned.contains(&other.identity.id));
     let refusal = match other {
+        _ if stream.retention_hours == 0 => Some(keeps_nothing(stream)),
         Some(other) => Some(format!(
             "its output {} is that of export {} (job {}, {}); give one of them another output",
             spec.output.display(),
@@ -196,6 +201,15 @@ fn begin(
         None => Action::Begin(stream.arn.clone()),
     };
     Ok(Decided { spec, action })
+}
+
+/// Says that a stream has nothing to export.
+fn keeps_nothing(stream: &StreamDescription) -> String {
+    format!(
+        "stream {} keeps nothing: its retention is 0 hours; take it out of `streams`, or have what it records from now on \
+         kept (aws kinesisvideo update-data-retention)",
+        stream.arn.name()
+    )
 }
 
 /// Says that a file stands where an output should go.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::closing::MergeOutcome;
 use super::decide;
 use super::disk::{Ledger, Shortage};
-use super::export::{OpenExport, Phase};
+use super::export::{Answers, OpenExport, Phase};
 use super::fetch::{self, FetchContext, FetchOutcome};
 use super::finish;
 use super::list::ListedWindow;
@@ -251,6 +251,14 @@ impl<'a> Dispatcher<'a> {
             export.failed = Some(decide::already_there(&path));
             return Ok(());
         }
+        if counts.in_state(ChunkState::Rejected).chunks > 0 {
+            self.note_refusal(index)?;
+            if self.exports[index].failed.is_some() {
+                return Ok(());
+            }
+        }
+        let export = &self.exports[index];
+        let store = &self.request.store;
         fs::create_dir_all(&fetch::export_folder(&self.request.work, &export.id)).map_err(Stop::of_fs)?;
         let totals = store.export(&export.id)?.map(|record| record.totals).unwrap_or_default();
         self.find_unplanned(index)?;
@@ -321,6 +329,7 @@ impl<'a> Dispatcher<'a> {
         let bytes = chunk.planned.planned_bytes;
         match outcome {
             FetchOutcome::Fetched { size_bytes, sha256 } => {
+                export.answers = Answers::Usual;
                 store.record_fetched(chunk.id, size_bytes, &sha256)?;
                 reached(Point::ChunkRecorded);
                 self.ledger.land(index, bytes);
@@ -334,6 +343,7 @@ impl<'a> Dispatcher<'a> {
             FetchOutcome::Rejected(error) => {
                 store.record_failure(chunk.id, ChunkEvent::Refused, &error)?;
                 self.ledger.forgo(index, bytes);
+                self.note_refusal(index)?;
             }
             FetchOutcome::Expired(error) => {
                 store.record_failure(chunk.id, ChunkEvent::Expired, &error)?;
@@ -377,10 +387,16 @@ impl<'a> Dispatcher<'a> {
             export.has_more();
             self.ledger.take_back(index, chunk.planned.planned_bytes);
             self.request.events.event(RunEvent::ChunkSplit { export: export.id.clone(), into: 2 });
+            if refused {
+                self.note_refusal(index)?;
+            }
         } else {
             let event = if refused { ChunkEvent::Refused } else { ChunkEvent::GaveUp };
             store.record_failure(chunk.id, event, error)?;
             self.ledger.forgo(index, chunk.planned.planned_bytes);
+            if refused {
+                self.note_refusal(index)?;
+            }
         }
         Ok(())
     }

@@ -25,6 +25,15 @@ pub(super) enum Phase {
     Finished,
 }
 
+/// What came of an export's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// Nothing yet, or something of it was given.
+    Usual,
+    /// The service has refused of it and given nothing: one request at a time finds out whether it is all like that.
+    OnlyRefusals,
+}
+
 /// An export of this run.
 pub(super) struct OpenExport {
     pub(super) id: ExportId,
@@ -45,6 +54,8 @@ pub(super) struct OpenExport {
     pub(super) failed: Option<String>,
     /// How often its merge found each chunk's file gone or altered.
     pub(super) losses: BTreeMap<ChunkId, u32>,
+    /// What came of its requests so far.
+    pub(super) answers: Answers,
     queue: VecDeque<ChunkRecord>,
     /// Whether the state file may have planned chunks that are not in `queue`.
     more: bool,
@@ -65,6 +76,7 @@ impl OpenExport {
             told_to_settle: false,
             failed: None,
             losses: BTreeMap::new(),
+            answers: Answers::Usual,
             queue: VecDeque::new(),
             more: true,
             windows: WindowCache::default(),
@@ -83,6 +95,12 @@ impl OpenExport {
 
     /// Says that the state file has chunks to fetch which were not there before.
     pub(super) fn has_more(&mut self) {
+        self.more = true;
+    }
+
+    /// Takes the halves of a chunk before those behind it.
+    pub(super) fn go_deeper(&mut self) {
+        self.queue.clear();
         self.more = true;
     }
 

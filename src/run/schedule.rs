@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dispatcher::{Dispatcher, TaskEnd};
-use super::export::Phase;
+use super::export::{Answers, Phase};
 use super::fetch::{self, FetchJob};
 use super::observe::Observer;
 use super::stop::Stop;
@@ -159,6 +159,10 @@ impl Dispatcher<'_> {
                     // Its queue stays unread: nothing of it is needed while it may not be asked for.
                     wake.within(wait);
                     dry.insert(stream.clone());
+                    break;
+                }
+                let export = &self.exports[index];
+                if export.answers == Answers::OnlyRefusals && export.fetching > 0 {
                     break;
                 }
                 let next = self.exports[index].next_size(&self.request.store)?;
