@@ -232,3 +232,70 @@ fn a_stream_that_keeps_nothing_is_refused_before_it_is_listed() {
     assert!(error.contains("stream gate keeps nothing: its retention is 0 hours"), "{error}");
     assert!(scene.requests(Api::ListFragments).iter().all(|request| request.stream == "yard"));
 }
+
+/// The camera before and after its stream was deleted and made again; the pictures go on at the same times.
+fn made_again() -> [Camera; 2] {
+    let before = Camera::steady("gate").created(MIDNIGHT - 86_400_000);
+    let after = Camera::steady("gate").created(MIDNIGHT - 3_600_000).bytes_per_second(20_000);
+    [before, after]
+}
+
+#[test]
+fn an_unfinished_export_of_a_stream_that_was_made_again_is_not_gone_on_with() {
+    let [before, after] = made_again();
+    // The second of its clips is never given: what the first run has fetched is of the old stream.
+    let fault = "error:code=InvalidArgumentException,status=400,api=GetClip,skip=1";
+    let Ok(Disturbance::Fault(fault)) = Disturbance::parse(fault) else { panic!("{fault} is no fault") };
+    let config = EmulatorConfig::with_cameras([before]);
+    let mut scene = Scene::new(EmulatorConfig { faults: vec![fault], ..config });
+    let job = Job::new("gate", "gate", after_midnight(0, 400_000)).of(
+        TimestampKind::Server,
+        Edges::Inside,
+        Timeline::Compact,
+    );
+    scene.write_jobs("requests_in_flight = 1\nattempts = 1", std::slice::from_ref(&job));
+    let first = scene.run().expect_code(3);
+    assert_eq!((first.status("gate"), &first.export("gate")["chunks"]["fetched"]), ("failed", &1.into()));
+
+    scene.restart_emulator(EmulatorConfig::with_cameras([after.clone()]));
+    let second = scene.run_jobs_otherwise_than_planned(std::slice::from_ref(&job), "it is another export");
+    let second = second.expect_code(0);
+    support::expect_exact(&second, &job, &after);
+    assert_ne!(first.export("gate")["id"], second.export("gate")["id"]);
+    let manifest = second.manifest("gate");
+    assert_eq!(
+        manifest["stream"]["arn"].as_str().and_then(|arn| arn.rsplit('/').next()),
+        Some("1709247600000")
+    );
+    let warnings = manifest["warnings"].to_string();
+    let old = first.export("gate")["id"].as_str().expect("an id");
+    assert!(warnings.contains("gate was deleted and made again") && warnings.contains(old), "{warnings}");
+    let fetched: usize = scene.requests(Api::GetClip).iter().map(|clip| clip.fragments.len()).sum();
+    assert_eq!(manifest["fragments"], fetched, "all of it was asked of the new stream");
+}
+
+#[test]
+fn a_finished_export_of_a_stream_that_was_made_again_stays_and_keeps_its_output() {
+    let [before, after] = made_again();
+    let mut scene = Scene::new(EmulatorConfig::with_cameras([before.clone()]));
+    let job = Job::new("gate", "gate", after_midnight(0, 60_000));
+    let first = scene.run_jobs(std::slice::from_ref(&job)).expect_code(0);
+    support::expect_exact(&first, &job, &before);
+
+    scene.restart_emulator(EmulatorConfig::with_cameras([after.clone()]));
+    let reason = "an export that cannot be begun has no plan";
+    let second = scene.run_jobs_otherwise_than_planned(std::slice::from_ref(&job), reason).expect_code(3);
+    let error = second.export("gate")["error"].as_str().expect("an error");
+    let (old, new) = ("stream/gate/1709164800000", "stream/gate/1709247600000");
+    for words in ["deleted and made again", old, new, "give the job another output"] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    support::expect_exact(&first, &job, &before);
+    scene.check_sums("gate");
+
+    let elsewhere = Job { name: "gate-again".to_owned(), ..job };
+    let third =
+        scene.run_jobs_otherwise_than_planned(std::slice::from_ref(&elsewhere), reason).expect_code(0);
+    support::expect_exact(&third, &elsewhere, &after);
+    scene.check_sums("gate");
+}

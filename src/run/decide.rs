@@ -179,14 +179,35 @@ fn resume(record: ExportRecord) -> Decided {
 /// A new export, unless its output would meet another's.
 fn begin(
     store: &Store,
-    spec: ExportSpec,
+    mut spec: ExportSpec,
     stream: &StreamDescription,
     abandoned: &BTreeSet<ExportId>,
 ) -> Result<Decided, Stop> {
     let others = store.exports_with_output_key(&output_key(&spec.output))?;
     let other = others.iter().find(|other| other.state.is_final() || !abandoned.contains(&other.identity.id));
+    let before =
+        |other: &ExportRecord| other.stream_arn != stream.arn && other.stream_arn.name() == stream.arn.name();
+    for other in others.iter().filter(|other| !other.state.is_final() && before(other)) {
+        spec.warnings.push(format!(
+            "stream {} was deleted and made again: this export is of {}; export {} of {} was not finished, and nothing of \
+             it is in this one",
+            stream.arn.name(),
+            stream.arn,
+            other.identity.id,
+            other.stream_arn
+        ));
+    }
     let refusal = match other {
         _ if stream.retention_hours == 0 => Some(keeps_nothing(stream)),
+        Some(other) if before(other) => Some(format!(
+            "stream {} was deleted and made again, now {}: the output {} is that of export {} of the stream before ({}), \
+             which stays as it is; give the job another output",
+            stream.arn.name(),
+            stream.arn,
+            spec.output.display(),
+            other.identity.id,
+            other.stream_arn
+        )),
         Some(other) => Some(format!(
             "its output {} is that of export {} (job {}, {}); give one of them another output",
             spec.output.display(),
