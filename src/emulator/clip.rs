@@ -129,7 +129,9 @@ fn lay_out(stream: &str, sources: &[Source], inner_timing: InnerTiming) -> (Vec<
         let frames = media::frames(coded, stream, fragment);
         let sizes: Vec<u64> = frames.iter().map(media::Frame::size).collect();
         pictures.push_fragment(&sizes, at);
-        durations.iter().for_each(|duration| pictures.push_duration(*duration));
+        for duration in &durations {
+            pictures.push_duration(*duration);
+        }
         if reordering {
             // All is shown a picture late, so that none is shown before it is decoded; the edit list takes it off.
             let one = TIME_SCALE / fragment.frame_rate.max(1);

@@ -164,20 +164,26 @@ fn pictures<'a>(video: &'a Video, fragment: &ScriptedFragment) -> &'a [Picture] 
 ///
 /// Filler cannot be smaller than a few bytes: so many may be missing from the listed size.
 pub(super) fn frames<'a>(coded: &'a Coded, stream: &str, fragment: &ScriptedFragment) -> Vec<Frame<'a>> {
-    let codec = coded.video.codec;
+    let picture_codec = coded.video.codec;
     let shown = pictures(&coded.video, fragment);
     let marked = (0..).zip(shown).map(|(index, picture)| {
         let mark = frame_mark(stream, fragment.number.as_str(), index, fragment.frames);
         // A shorter fragment leaves pictures out that would be shown between others.
         let before = shown.iter().filter(|other| other.shown < picture.shown).count();
         let place = u32::try_from(before).unwrap_or(u32::MAX);
-        Frame { codec, picture, mark: picture_mark(codec, &mark), filler: 0, shown: place }
+        Frame {
+            codec: picture_codec,
+            picture,
+            mark: picture_mark(picture_codec, &mark),
+            filler: 0,
+            shown: place,
+        }
     });
     let mut frames: Vec<Frame<'a>> = marked.collect();
     let unpadded: u64 = frames.iter().map(Frame::size).sum();
     let sound: u64 = sound_frames(coded, stream, fragment).iter().map(|frame| frame.len() as u64).sum();
     let missing = fragment.size_bytes.saturating_sub(unpadded + sound + overhead(fragment));
-    let smallest = smallest_filler(codec);
+    let smallest = smallest_filler(picture_codec);
     let share = missing / u64::from(fragment.frames.max(1));
     if share >= smallest {
         for frame in &mut frames {

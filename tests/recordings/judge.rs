@@ -34,13 +34,11 @@ pub(crate) fn play(name: &str, config: &EmulatorConfig) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for job in &jobs {
         let words = [job.timestamps.as_str(), job.edges.as_str(), job.timeline.as_str()].join(", ");
-        let row = match rows.iter_mut().find(|row| row.combination == words) {
-            Some(row) => row,
-            None => {
-                rows.push(Row { recording: name.to_owned(), combination: words, ..Row::default() });
-                rows.last_mut().expect("just pushed")
-            }
-        };
+        let place = rows.iter().position(|row| row.combination == words).unwrap_or_else(|| {
+            rows.push(Row { recording: name.to_owned(), combination: words, ..Row::default() });
+            rows.len() - 1
+        });
+        let row = &mut rows[place];
         let judged = match refusal {
             Some(refusal) => judge_refusal(&run, job, refusal).map(|reason| row.refused = Some(reason)),
             None => judge_export(&scene, &run, job, &camera, row),

@@ -47,7 +47,7 @@ fn recordings() -> Vec<Recording> {
 }
 
 /// The same recording in every form of clip that the service is known to have, or may have.
-fn in_every_form(recording: Recording) -> Vec<Recording> {
+fn in_every_form(recording: &Recording) -> Vec<Recording> {
     let mut forms = Vec::new();
     for (timing, inner_timing) in [("kept", InnerTiming::KeepStarts), ("closed", InnerTiming::CloseGaps)] {
         for (place, movie) in [("first", MoviePosition::First), ("last", MoviePosition::Last)] {
@@ -67,7 +67,7 @@ fn every_recording_comes_out_exact_or_is_refused_with_the_reason() {
         .filter(|recording| only.as_ref().is_none_or(|only| recording.name.contains(only.as_str())))
         .collect();
     if std::env::var("RECORDINGS").is_ok_and(|which| which == "all") {
-        recordings = recordings.into_iter().flat_map(in_every_form).collect();
+        recordings = recordings.iter().flat_map(in_every_form).collect();
     }
     let next = AtomicUsize::new(0);
     let rows: Vec<Mutex<Vec<Row>>> = recordings.iter().map(|_| Mutex::default()).collect();

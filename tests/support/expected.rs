@@ -81,7 +81,7 @@ impl<'a> Content<'a> {
         let mut place: Option<Place<'_>> = None;
         for fragment in self.kept.iter().filter(|of| !missing.contains(&of.number.to_string())) {
             let media = Media::of(self.camera, fragment);
-            let followed = place.take().and_then(|place| self.follow(job, place, fragment, &media));
+            let followed = place.take().and_then(|place| self.follow(job, &place, fragment, &media));
             if followed.is_none() {
                 parts.push(ExpectedPart::default());
             }
@@ -107,7 +107,7 @@ impl<'a> Content<'a> {
     fn follow<'f>(
         &self,
         job: &Job,
-        place: Place<'_>,
+        place: &Place<'_>,
         fragment: &'f ScriptedFragment,
         media: &Media,
     ) -> Option<Place<'f>> {
@@ -234,9 +234,10 @@ fn in_output_order(mut fragments: Vec<ScriptedFragment>, tolerance_ms: i64) -> V
     let mut stretch = Stretch::new();
     for fragment in fragments {
         // A session that goes on may be overlapped again, unless the others are over.
-        let margin = match stretch.contains_key(&fragment.session) {
-            true => -tolerance_ms,
-            false => i64::from(fragment.length_ms / 2).min(LEAST_OVERLAP_MS),
+        let margin = if stretch.contains_key(&fragment.session) {
+            -tolerance_ms
+        } else {
+            i64::from(fragment.length_ms / 2).min(LEAST_OVERLAP_MS)
         };
         let touches = |(session, (_, end)): (&u32, &(_, UtcMillis))| {
             *session != fragment.session && *end - fragment.producer > margin

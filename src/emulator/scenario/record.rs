@@ -147,7 +147,9 @@ impl Shooting {
             self.recorded += 1;
         }
         let mut new = self.recording.fragments_after(self.fragments.len());
-        new.iter_mut().for_each(|fragment| self.shift(fragment));
+        for fragment in &mut new {
+            self.shift(fragment);
+        }
         if record.reversed {
             receive_last_first(&mut new);
         }
