@@ -9,7 +9,7 @@ mod support;
 use kvs_export::emulator::{
     Api, Camera, Disturbance, EmulatorConfig, InnerTiming, Recording, Script, ScriptedFragment,
 };
-use kvs_export::model::{Edges, Timeline, TimestampKind};
+use kvs_export::model::{Edges, Timeline, TimestampKind, UtcMillis};
 
 use support::scene::{Job, Run, Scene};
 use support::truth::{self, Difference, ExpectedFrame};
@@ -298,4 +298,69 @@ fn a_finished_export_of_a_stream_that_was_made_again_stays_and_keeps_its_output(
         scene.run_jobs_otherwise_than_planned(std::slice::from_ref(&elsewhere), reason).expect_code(0);
     support::expect_exact(&third, &elsewhere, &after);
     scene.check_sums("gate");
+}
+
+/// A camera whose clock begins at 0 when it starts; the service's clock is at midnight then.
+fn since_it_started() -> Recording {
+    Recording::at(UtcMillis::new(0)).ingested_at(MIDNIGHT).server_delay_ms(250)
+}
+
+/// The jobs of a camera that only the service's clock can select.
+fn jobs_by_server(name: &str, range: kvs_export::model::TimeRange) -> Vec<Job> {
+    let all = Job::matrix(name, range, |_| "gate".to_owned()).into_iter();
+    all.filter(|job| job.timestamps == TimestampKind::Server).collect()
+}
+
+#[test]
+fn a_buffered_outage_of_a_camera_without_a_clock_is_no_gap() {
+    let mut fragments = since_it_started().fragments(30, 2_000).into_fragments();
+    for (index, fragment) in (10..).zip(&mut fragments[10..25]) {
+        // Half a minute's worth, sent within 100 ms when the network is back.
+        fragment.server = MIDNIGHT + 48_250 - 7 * (24 - index);
+    }
+    for inner_timing in [InnerTiming::KeepStarts, InnerTiming::CloseGaps] {
+        let camera = Camera::with_script("gate", Script::Fragments(fragments.clone()));
+        let config = EmulatorConfig { inner_timing, ..EmulatorConfig::with_cameras([camera]) };
+        let scene = Scene::new(config);
+        let jobs = jobs_by_server("outage", after_midnight(0, 60_000));
+        let run = scene.run_jobs(&jobs).expect_code(0);
+        for job in &jobs {
+            expect_parts(&run, job, &[truth::frames(&fragments, job.timeline)]);
+            let manifest = run.manifest(&job.name);
+            assert_eq!(manifest["gaps"], serde_json::json!([]));
+            assert_eq!(manifest["merge"]["join_count"], 0);
+            assert_eq!(manifest["clock"]["media_clock"], "server");
+            assert_eq!(manifest["clock"]["reckoning"]["sessions"], 1);
+            assert_eq!(manifest["outputs"][0]["start"], fragments[0].server.to_string());
+        }
+        assert_eq!(scene.requests(Api::GetClip).len(), jobs.len(), "a burst is no reason to ask one by one");
+    }
+}
+
+#[test]
+fn a_camera_without_a_clock_that_starts_anew_leaves_a_gap_as_long_as_it_was_away() {
+    let first = since_it_started().fragments(10, 2_000).gap_ms(45_000);
+    let both = first.restart_at(UtcMillis::new(0)).fragments(12, 2_000).into_fragments();
+    let sessions = [both[..10].to_vec(), both[10..].to_vec()];
+    let scene =
+        Scene::new(EmulatorConfig::with_cameras([Camera::with_script("gate", Script::Fragments(both))]));
+    let jobs = jobs_by_server("restart", after_midnight(0, 89_000));
+    let run = scene.run_jobs(&jobs).expect_code(0);
+    for job in &jobs {
+        let gaps = serde_json::json!([{
+            "from": (MIDNIGHT + 20_250).to_string(),
+            "to": (MIDNIGHT + 65_250).to_string(),
+            "ms": 45_000,
+            "cause": "not-listed",
+        }]);
+        assert_eq!(run.manifest(&job.name)["gaps"], gaps);
+        let mut expected = one_after_the_other(&sessions);
+        if job.timeline == Timeline::Wallclock {
+            let first = expected.iter().position(|frame| frame.fragment == sessions[1][0].number.as_str());
+            for frame in &mut expected[first.expect("a frame")..] {
+                frame.at_ms += 45_000.0;
+            }
+        }
+        expect_parts(&run, job, &[expected]);
+    }
 }

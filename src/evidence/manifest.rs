@@ -137,10 +137,21 @@ pub struct RequestedEntry {
 pub struct ClockEntry {
     /// The clock of gaps and of the timeline: `producer`, or `server` where the producer's is implausible.
     pub media_clock: String,
+    /// How the timeline was reckoned where the producer's clock is implausible.
+    pub reckoning: Option<ReckoningEntry>,
     /// Time between fragments that is no gap yet, in milliseconds.
     pub gap_tolerance_ms: i64,
     /// Producer minus server, in milliseconds: least, median, greatest.
     pub skew_ms: Option<(i64, i64, i64)>,
+}
+
+/// How a timeline was reckoned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReckoningEntry {
+    /// `producer-distances-within-sessions-least-delayed-at-its-server-timestamp`.
+    pub rule: &'static str,
+    /// How many sessions of the producer there are.
+    pub sessions: usize,
 }
 
 /// Time without fragments.

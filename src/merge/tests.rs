@@ -603,12 +603,13 @@ fn a_law_sound_is_carried_byte_for_byte_and_a_pause_in_it_starts_a_part() {
 #[test]
 fn fragments_with_two_key_frames_each_keep_their_places() {
     let (_folder, request) = fresh_request(Timeline::Wallclock);
-    let mut chunks = chunks_of(Base::Silent, &[0, 8_000], 12_000, |ms| ms + ms / 8_000 * 30_000);
-    for chunk in &mut chunks {
-        // 4 s fragments over key frames that come every 2 s.
-        let halved = chunk.fragments.iter().step_by(2).cloned();
-        chunk.fragments = halved.map(|fragment| Fragment { length_ms: 3_960, ..fragment }).collect();
-    }
+    let chunks = chunks_of(Base::Silent, &[0, 8_000], 12_000, |ms| ms + ms / 8_000 * 30_000);
+    // 4 s fragments over key frames that come every 2 s.
+    let halved = |of: MergeChunk| {
+        let fragments = of.fragments.into_iter().step_by(2);
+        chunk(of.path, fragments.map(|fragment| Fragment { length_ms: 3_960, ..fragment }).collect())
+    };
+    let chunks: Vec<MergeChunk> = chunks.into_iter().map(halved).collect();
     let report = run(&request, &chunks).expect("merged");
     let found: Vec<i64> = packets(&report.parts[0].path).iter().map(|packet| packet.micros).collect();
     let expected: Vec<i64> = (0..300).map(|i| i * 40_000 + i / 200 * 30_000_000).collect();

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::coverage::Survey;
+use super::reckoning::MediaClock;
 use super::session::{Sessions, Span, overlap, slack_ms};
 use crate::model::{Edges, Fragment, GapTolerance, RequestBounds, TimeRange, TimestampKind, UtcMillis};
 
@@ -168,7 +169,8 @@ fn last_instant(start: UtcMillis, after: Option<UtcMillis>) -> UtcMillis {
 struct Context<'a> {
     listed: &'a [Fragment],
     timestamps: TimestampKind,
-    clock: TimestampKind,
+    /// When each listed fragment begins on the media clock.
+    media: Vec<UtcMillis>,
     tolerance_ms: i64,
     /// How long a fragment lasts whose length is listed as 0.
     usual_length_ms: u32,
@@ -180,18 +182,26 @@ struct Context<'a> {
 
 impl<'a> Context<'a> {
     fn new(listed: &'a [Fragment], query: &WindowQuery, survey: &Survey) -> Self {
-        let (timestamps, clock) = (query.timestamps, survey.media_clock());
-        let span = |fragment: &'a Fragment| Span {
-            first_number: &fragment.number,
-            last_number: &fragment.number,
-            start: fragment.start(clock),
-            end: fragment.start(clock) + i64::from(fragment.length_ms),
-            slack_ms: slack_ms(fragment.length_ms),
+        let timestamps = query.timestamps;
+        let reckoning = survey.reckoner(query.gap_tolerance).map(|mut reckoner| {
+            for fragment in listed {
+                reckoner.add(fragment);
+            }
+            reckoner.finish()
+        });
+        let mut clock = MediaClock::new(survey.media_clock(), reckoning.as_ref());
+        let media: Vec<UtcMillis> = listed.iter().map(|fragment| clock.start(fragment)).collect();
+        let span = |index: usize| Span {
+            first_number: &listed[index].number,
+            last_number: &listed[index].number,
+            start: media[index],
+            end: media[index] + i64::from(listed[index].length_ms),
+            slack_ms: slack_ms(listed[index].length_ms),
         };
         let tolerance_ms = survey.tolerance_ms(query.gap_tolerance);
         let mut assigner = Sessions::default();
         let sessions: Vec<usize> =
-            listed.iter().map(|fragment| assigner.assign(&span(fragment), tolerance_ms)).collect();
+            (0..listed.len()).map(|index| assigner.assign(&span(index), tolerance_ms)).collect();
         let mut overlapped = vec![false; listed.len()];
         for later in 0..listed.len() {
             // Only what begins within the longest fragment before can reach into it.
@@ -200,7 +210,7 @@ impl<'a> Context<'a> {
                     <= super::window::MAX_FRAGMENT_MS
             };
             for earlier in (0..later).rev().take_while(near) {
-                let (a, b) = (span(&listed[earlier]), span(&listed[later]));
+                let (a, b) = (span(earlier), span(later));
                 let (a, b) = if a.start <= b.start { (a, b) } else { (b, a) };
                 if sessions[earlier] != sessions[later] && overlap(&a, &b) {
                     overlapped[earlier] = true;
@@ -211,7 +221,7 @@ impl<'a> Context<'a> {
         Self {
             listed,
             timestamps,
-            clock,
+            media,
             tolerance_ms,
             usual_length_ms: survey.usual_length_ms().unwrap_or(0),
             sessions,
@@ -225,9 +235,11 @@ impl<'a> Context<'a> {
 
     /// Time between the end of one fragment and the start of another, on the media clock, in milliseconds.
     fn pause_ms(&self, earlier: usize, later: usize) -> i64 {
-        let (earlier, later) = (&self.listed[earlier], &self.listed[later]);
-        let length = if earlier.length_ms == 0 { self.usual_length_ms } else { earlier.length_ms };
-        later.start(self.clock) - earlier.start(self.clock) - i64::from(length)
+        let length = match self.listed[earlier].length_ms {
+            0 => self.usual_length_ms,
+            listed => listed,
+        };
+        self.media[later] - self.media[earlier] - i64::from(length)
     }
 
     /// Whether a fragment's media reaches past `instant` of the selecting clock.

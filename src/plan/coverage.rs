@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::reckoning::{MediaClock, Reckoner};
 use crate::model::{Fragment, GapTolerance, TimeRange, TimestampKind, UtcMillis};
 
 /// The least tolerance that `auto` gives, in milliseconds (KVS.md, "Media").
@@ -73,6 +74,11 @@ impl Survey {
         }
     }
 
+    /// Begins the reckoning of a media clock that is not the producer's.
+    pub fn reckoner(&self, tolerance: GapTolerance) -> Option<Reckoner> {
+        (self.media_clock() == TimestampKind::Server).then(|| Reckoner::new(self.tolerance_ms(tolerance)))
+    }
+
     /// How far the media clock is usually ahead of the clock that selects, in milliseconds.
     pub fn media_shift_ms(&self, selector: TimestampKind) -> i64 {
         let ahead = self.skew().map_or(0, |skew| skew.median_ms);
@@ -128,10 +134,10 @@ impl Gap {
 
 /// Second look: the time that fragments cover, and the gaps between.
 ///
-/// Fragments may come in any order; what is kept grows with the number of gaps only.
+/// Fragments may come in any order, those of a reckoned clock in its; what is kept grows with the number of gaps only.
 #[derive(Debug)]
 pub struct Coverage {
-    clock: TimestampKind,
+    clock: MediaClock,
     selector: TimestampKind,
     tolerance_ms: i64,
     /// How long a fragment lasts whose length is listed as 0.
@@ -145,10 +151,10 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Begins a look at fragments that `survey` has seen, selected by `selector`.
-    pub fn new(survey: &Survey, selector: TimestampKind, tolerance: GapTolerance) -> Self {
+    /// Begins a look at fragments that `survey` has seen, selected by `selector`; `clock` is that of the survey.
+    pub fn new(survey: &Survey, clock: MediaClock, selector: TimestampKind, tolerance: GapTolerance) -> Self {
         Self {
-            clock: survey.media_clock(),
+            clock,
             selector,
             tolerance_ms: survey.tolerance_ms(tolerance),
             usual_length_ms: survey.usual_length_ms().unwrap_or(0),
@@ -168,7 +174,7 @@ impl Coverage {
         let (start, end) = self.selected.unwrap_or((first, first + length));
         self.selected = Some((start.min(first), end.max(first + length)));
 
-        let mut start = fragment.start(self.clock);
+        let mut start = self.clock.start(fragment);
         let mut end = start + length;
         // Every stretch that touches the fragment becomes one with it; the last that begins before its end is
         // the only one that can reach beyond it.
@@ -237,7 +243,8 @@ mod tests {
         for fragment in fragments {
             survey.add(fragment);
         }
-        let mut coverage = Coverage::new(&survey, selector, GapTolerance::Fixed(500));
+        let clock = MediaClock::new(survey.media_clock(), None);
+        let mut coverage = Coverage::new(&survey, clock, selector, GapTolerance::Fixed(500));
         for fragment in fragments {
             coverage.add(fragment);
         }
@@ -294,7 +301,8 @@ mod tests {
         let starts = (0..10).map(|i| i * 1_856);
         starts.clone().for_each(|start| survey.add(&fragment(start, 1_796)));
         assert_eq!(survey.tolerance_ms(GapTolerance::Auto), 898);
-        let mut coverage = Coverage::new(&survey, TimestampKind::Producer, GapTolerance::Auto);
+        let clock = MediaClock::new(TimestampKind::Producer, None);
+        let mut coverage = Coverage::new(&survey, clock, TimestampKind::Producer, GapTolerance::Auto);
         starts.for_each(|start| coverage.add(&fragment(start, 1_796)));
         let range = TimeRange::new(UtcMillis::new(0), UtcMillis::new(18_560)).expect("not empty");
         assert_eq!(coverage.gaps(range), []);

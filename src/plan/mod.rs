@@ -7,6 +7,7 @@ mod chunks;
 mod coverage;
 mod estimate;
 mod order;
+mod reckoning;
 mod session;
 mod window;
 
@@ -20,4 +21,5 @@ pub use chunks::{
 pub use coverage::{Coverage, Gap, Skew, Survey, gap_tolerance_ms};
 pub use estimate::{Rates, Turn, Work, turns};
 pub use order::{ChunkSpan, IngestionOrder, MergeOrder, follows};
+pub use reckoning::{MediaClock, Reckoner, Reckoning};
 pub use window::{list_bounds, list_page_size, windows};

@@ -1,15 +1,18 @@
-//! What an export's planned fragments say together: clocks, tolerance, gaps. Streams the windows twice.
+//! What an export's planned fragments say together: clocks, tolerance, gaps. Streams the windows twice, and once more
+//! where the producer's clock is not believed.
 
 use super::stop::Stop;
 use crate::model::report::GapReport;
 use crate::model::{ExportId, ExportSpec, TimestampKind, UtcMillis};
-use crate::plan::{Coverage, Gap, Skew, Survey};
+use crate::plan::{Coverage, Gap, MediaClock, Reckoning, Skew, Survey};
 use crate::store::Store;
 
 /// Facts about all planned fragments of an export.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) media_clock: TimestampKind,
+    /// Where the producer's clock is not believed: its sessions.
+    pub(super) reckoning: Option<Reckoning>,
     pub(super) tolerance_ms: i64,
     pub(super) skew: Option<Skew>,
     pub(super) gaps: Vec<Gap>,
@@ -29,7 +32,19 @@ impl Facts {
         }
         let media_clock = survey.media_clock();
         let tolerance_ms = survey.tolerance_ms(spec.gap_tolerance);
-        let mut coverage = Coverage::new(&survey, spec.timestamps, spec.gap_tolerance);
+        let reckoning = match survey.reckoner(spec.gap_tolerance) {
+            None => None,
+            Some(mut reckoner) => {
+                for window in planned() {
+                    for fragment in store.window_fragments(export, window.seq)?.0 {
+                        reckoner.add(&fragment);
+                    }
+                }
+                Some(reckoner.finish())
+            }
+        };
+        let clock = MediaClock::new(media_clock, reckoning.as_ref());
+        let mut coverage = Coverage::new(&survey, clock, spec.timestamps, spec.gap_tolerance);
         for window in planned() {
             for fragment in store.window_fragments(export, window.seq)?.0 {
                 coverage.add(&fragment);
@@ -38,11 +53,17 @@ impl Facts {
         let listed = windows.iter().filter_map(|window| window.listed_at);
         Ok(Self {
             media_clock,
+            reckoning,
             tolerance_ms,
             skew: survey.skew(),
             gaps: coverage.gaps(spec.range),
             listed_at: listed.clone().min().zip(listed.max()),
         })
+    }
+
+    /// The clock that says when each fragment begins.
+    pub(super) fn clock(&self) -> MediaClock {
+        MediaClock::new(self.media_clock, self.reckoning.as_ref())
     }
 
     /// The gaps as outputs show them.

@@ -9,7 +9,7 @@ use super::fetch::chunk_path;
 use super::finish::WindowCache;
 use crate::merge::{MergeChunk, Selected};
 use crate::model::{ExportId, Fragment, Sha256Digest, TimestampKind, UtcMillis};
-use crate::plan::{ChunkSpan, IngestionOrder, MergeOrder, follows};
+use crate::plan::{ChunkSpan, IngestionOrder, MediaClock, MergeOrder, follows};
 use crate::store::{ChunkRecord, Store, StoreError};
 
 /// Fetched chunks with their fragments, in the order of the output, one at a time.
@@ -19,7 +19,7 @@ pub(super) struct OutputOrder<'a> {
     store: &'a Store,
     export: &'a ExportId,
     work: &'a Path,
-    clock: TimestampKind,
+    clock: MediaClock,
     leaves: Option<crate::store::LeafChunks<'a>>,
     ingested: IngestionOrder<Piece>,
     /// The last pieces so far, as long as they follow each other in one chunk.
@@ -82,7 +82,7 @@ impl<'a> OutputOrder<'a> {
             store,
             export,
             work,
-            clock: facts.media_clock,
+            clock: facts.clock(),
             leaves: Some(store.leaf_chunks(export)),
             ingested: IngestionOrder::new(selector),
             stretch: None,
@@ -98,7 +98,7 @@ impl<'a> OutputOrder<'a> {
         let sha256 = chunk.file.map(|(_, sha256)| sha256);
         let leaf = Arc::new(LeafChunk { path, sha256, fragments });
         for (index, fragment) in leaf.fragments.iter().enumerate() {
-            let selected = Selected { index, start: fragment.start(self.clock) };
+            let selected = Selected { index, start: self.clock.start(fragment) };
             for piece in self.ingested.push(fragment, Piece { of: Arc::clone(&leaf), selected }) {
                 self.add(piece);
             }

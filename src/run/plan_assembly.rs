@@ -5,7 +5,7 @@ use super::stop::Stop;
 use crate::model::plan_report::{Outstanding, PlannedChunks};
 use crate::model::report::GapReport;
 use crate::model::{ChunkState, ExportSpec, Fragment};
-use crate::plan::{Coverage, PlannedWindow, Survey};
+use crate::plan::{Coverage, MediaClock, PlannedWindow, Survey};
 use crate::store::{ExportRecord, PackedFragments, Store};
 
 /// Why an export cannot be planned.
@@ -110,7 +110,19 @@ impl Assembly {
             // Half of an export's sums would be taken for the whole.
             return Ok(Assembled { failure: self.failure, ..Assembled::default() });
         }
-        let mut coverage = Coverage::new(&self.survey, spec.timestamps, spec.gap_tolerance);
+        let reckoning = match self.survey.reckoner(spec.gap_tolerance) {
+            None => None,
+            Some(mut reckoner) => {
+                for packed in &self.packed {
+                    for fragment in packed.unpack()? {
+                        reckoner.add(&fragment);
+                    }
+                }
+                Some(reckoner.finish())
+            }
+        };
+        let clock = MediaClock::new(self.survey.media_clock(), reckoning.as_ref());
+        let mut coverage = Coverage::new(&self.survey, clock, spec.timestamps, spec.gap_tolerance);
         for packed in &self.packed {
             for fragment in packed.unpack()? {
                 coverage.add(&fragment);

@@ -6,11 +6,14 @@ use super::facts::Facts;
 use super::finish::{MergeFailure, MergeJob, WindowCache, file_name};
 use crate::evidence::{
     ChunkEntry, ClockEntry, DroppedEntry, GapEntry, JobFileEntry, MANIFEST_SCHEMA, Manifest, MergeEntry,
-    MissingEntry, OutputEntry, RequestedEntry, StreamEntry, ToolEntry,
+    MissingEntry, OutputEntry, ReckoningEntry, RequestedEntry, StreamEntry, ToolEntry,
 };
 use crate::merge::{MergeReport, MergedPart};
 use crate::model::{ChunkState, ExportEvent, ExportId, Fragment, TimestampKind, UtcMillis};
 use crate::store::{ChunkRecord, Store, StoreError};
+
+/// How the media clock is reckoned where the producer's is implausible.
+const RECKONING_RULE: &str = "producer-distances-within-sessions-least-delayed-at-its-server-timestamp";
 
 /// The manifest, and whether the export is whole.
 pub(super) fn manifest(
@@ -32,7 +35,7 @@ pub(super) fn manifest(
         let median = facts.skew.map_or(0, |skew| skew.median_ms);
         warnings.push(format!(
             "the producer's clock is not plausible (median {median} ms off the server's): gaps and the timeline use \
-             server timestamps"
+             server timestamps, and within each of the producer's sessions its distances"
         ));
     }
     let manifest = Manifest {
@@ -72,6 +75,10 @@ pub(super) fn manifest(
         listed_at: facts.listed_at.map(|(first, last)| (first.to_string(), last.to_string())),
         clock: ClockEntry {
             media_clock: facts.media_clock.as_str().to_owned(),
+            reckoning: facts
+                .reckoning
+                .as_ref()
+                .map(|reckoning| ReckoningEntry { rule: RECKONING_RULE, sessions: reckoning.sessions() }),
             gap_tolerance_ms: facts.tolerance_ms,
             skew_ms: facts.skew.map(|skew| (skew.min_ms, skew.median_ms, skew.max_ms)),
         },
