@@ -33,6 +33,7 @@ fn clip_query() -> ClipQuery {
         bounds: bounds(),
         fragments: 1,
         attempts: 8,
+        may_list: true,
     }
 }
 

@@ -83,6 +83,8 @@ pub struct ClipQuery {
     pub fragments: u32,
     /// How many requests may fail before the call does, where that is fewer than for any call.
     pub attempts: u32,
+    /// Whether a listing may be asked for to see whether the service answers, where clips fail.
+    pub may_list: bool,
 }
 
 /// An API of a stream's archive; each has an endpoint of its own.

@@ -220,6 +220,9 @@ impl Request for Clip<'_> {
     }
 
     fn evidence(&self) -> Evidence {
+        if !self.query.may_list {
+            return Evidence::Describe(self.query.stream.clone());
+        }
         Evidence::Listing(Box::new(ListQuery {
             stream: self.query.stream.clone(),
             timestamps: self.query.timestamps,

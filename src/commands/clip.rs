@@ -235,9 +235,10 @@ fn report(
             expired: count("expired"),
             ..ChunkTally::default()
         },
+        chunk: spec.chunk.to_string(),
         fragments: summary.fragments,
-        bytes: summary.listed_bytes,
-        media_ms: summary.media_ms,
+        bytes: summary.listed_bytes.unwrap_or(0),
+        media_ms: summary.media_ms.unwrap_or(0),
         gaps: gaps.collect(),
         warnings: summary.warnings,
         error: None,

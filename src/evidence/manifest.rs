@@ -46,12 +46,12 @@ pub struct Manifest {
     pub delivered_from: Option<String>,
     /// See `delivered_from`.
     pub delivered_to: Option<String>,
-    /// Fragments in the output.
-    pub fragments: u64,
+    /// Fragments in the output; this and the next two are `None` where nothing was listed, with fixed windows.
+    pub fragments: Option<u64>,
     /// The size of those fragments as listed, in bytes.
-    pub listed_bytes: u64,
+    pub listed_bytes: Option<u64>,
     /// The length of those fragments as listed, in milliseconds.
-    pub media_ms: u64,
+    pub media_ms: Option<u64>,
     /// When the first and the last window were listed.
     pub listed_at: Option<(String, String)>,
     /// The clocks.
@@ -128,6 +128,8 @@ pub struct RequestedEntry {
     pub timestamps: String,
     /// Whether the fragment that reaches into the range is taken.
     pub edges: String,
+    /// How the range was cut: `auto`, or the length of fixed windows such as `3m`.
+    pub chunk: String,
     /// Whether gaps are closed in the output.
     pub timeline: String,
 }
@@ -163,7 +165,8 @@ pub struct GapEntry {
     pub to: String,
     /// Its length in milliseconds.
     pub ms: i64,
-    /// `not-listed`: the archive lists no fragment there. A failure to fetch is never a gap.
+    /// `not-listed`: the archive lists no fragment there; `empty-window`: no media begins in these fixed windows. A failure
+    /// to fetch is never a gap.
     pub cause: &'static str,
 }
 
@@ -180,15 +183,19 @@ pub struct DroppedEntry {
     pub rule: String,
 }
 
-/// A fragment that could not be had.
+/// A fragment, or a fixed window, that could not be had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingEntry {
-    /// Its number.
-    pub number: FragmentNumber,
+    /// Its number; this and the next two are `None` where nothing was listed, with fixed windows.
+    pub number: Option<FragmentNumber>,
     /// Its producer timestamp.
-    pub producer: String,
+    pub producer: Option<String>,
     /// Its server timestamp.
-    pub server: String,
+    pub server: Option<String>,
+    /// Where the window begins that stands for what is not known, inside; `None` of a fragment.
+    pub window_from: Option<String>,
+    /// Where it ends, outside.
+    pub window_to: Option<String>,
     /// `rejected` or `expired`.
     pub state: String,
     /// The service's code.
@@ -218,12 +225,12 @@ pub struct OutputEntry {
     pub end: String,
     /// Its length in the file, in milliseconds.
     pub duration_ms: u64,
-    /// How many fragments it holds.
-    pub fragments: u64,
+    /// How many fragments it holds; this and the next two are `None` where nothing was listed.
+    pub fragments: Option<u64>,
     /// The first of them.
-    pub first_fragment: FragmentNumber,
+    pub first_fragment: Option<FragmentNumber>,
     /// The last of them.
-    pub last_fragment: FragmentNumber,
+    pub last_fragment: Option<FragmentNumber>,
     /// Its tracks with the hashes of their samples, which every exact copy into another container shares.
     pub tracks: serde_json::Value,
 }
@@ -252,14 +259,14 @@ pub struct MergeEntry {
 pub struct ChunkEntry {
     /// Its row in the state file.
     pub id: i64,
-    /// `fetched`, `rejected` or `expired`.
+    /// `fetched`, `rejected`, `expired`, or `empty`: a fixed window without media.
     pub state: String,
-    /// Number of its first fragment.
-    pub first_fragment: FragmentNumber,
+    /// Number of its first fragment; this and the next two are `None` of a fixed window.
+    pub first_fragment: Option<FragmentNumber>,
     /// Number of its last fragment.
-    pub last_fragment: FragmentNumber,
+    pub last_fragment: Option<FragmentNumber>,
     /// How many fragments it has.
-    pub fragments: u32,
+    pub fragments: Option<u32>,
     /// The request's first instant, inclusive.
     pub request_start: String,
     /// The request's last instant, inclusive.
@@ -335,11 +342,11 @@ pub struct ManifestSummary {
     /// Where the media comes from.
     pub stream: StreamSummary,
     /// Fragments in the output.
-    pub fragments: u64,
+    pub fragments: Option<u64>,
     /// The size of those fragments as listed, in bytes.
-    pub listed_bytes: u64,
+    pub listed_bytes: Option<u64>,
     /// The length of those fragments as listed, in milliseconds.
-    pub media_ms: u64,
+    pub media_ms: Option<u64>,
     /// Time without fragments.
     pub gaps: Vec<GapSummary>,
     /// What the reader should know.
@@ -369,7 +376,7 @@ pub struct GapSummary {
 /// A chunk of a [`ManifestSummary`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ChunkSummary {
-    /// `fetched`, `rejected` or `expired`.
+    /// `fetched`, `rejected`, `expired` or `empty`.
     pub state: String,
 }
 

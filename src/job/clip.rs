@@ -11,7 +11,9 @@ use super::raw::RawLimits;
 use super::spec::{self, AwsSettings, JobFile, JobSpec, RangeExpression, RangeSpec};
 use super::template::Template;
 use super::time::{TimeExpression, Zone};
-use crate::model::{Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, Timeline, TimestampKind};
+use crate::model::{
+    Chunking, Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, Timeline, TimestampKind,
+};
 
 /// The job's name in state files, manifests and reports.
 pub const CLIP_JOB: &str = "clip";
@@ -86,6 +88,7 @@ pub fn clip(words: &ClipWords<'_>, folder: &Path) -> Result<JobFile, JobErrors> 
         time_zone: zone.ok().flatten(),
         timestamps: words.timestamps,
         edges: words.edges,
+        chunk: Chunking::Auto,
         timeline: words.timeline,
         gaps: GapPolicy::default(),
         gap_tolerance: GapTolerance::default(),

@@ -12,7 +12,9 @@ use super::reader::{Entry, Keys, Table, integer, not_yet, text, word, wrong_type
 use super::size;
 use super::template::Template;
 use super::time::{TimeExpression, Zone};
-use crate::model::{Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, Timeline, TimestampKind};
+use crate::model::{
+    Chunking, Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, Timeline, TimestampKind,
+};
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -65,6 +67,7 @@ static RANGE_KEYS: Keys = Keys { known: &["from", "to"], later: &[] };
 const STREAMS_ACCEPTED: &str = "a list of stream names or ARNs: [\"front-gate\", \"loading-dock\"]";
 const NAME_ACCEPTED: &str = "1 to 64 of a-z, A-Z, 0-9, '_', '.', '-', not only dots";
 const COMMAND_ACCEPTED: &str = "a program and its arguments, each in quotes: [\"./tell.sh\", \"nightly\"]";
+const CHUNK_ACCEPTED: &str = "\"auto\", or a length of time from \"1s\" to \"24h\" such as \"3m\"";
 const RANGES_ACCEPTED: &str = "[{ from = …, to = … }, …]";
 
 /// The whole file.
@@ -123,6 +126,7 @@ pub(super) struct RawJob {
     pub(super) time_zone: Entry<Zone>,
     pub(super) timestamps: Entry<TimestampKind>,
     pub(super) edges: Entry<Edges>,
+    pub(super) chunk: Entry<Chunking>,
     pub(super) timeline: Entry<Timeline>,
     pub(super) gaps: Entry<GapPolicy>,
     pub(super) gap_tolerance: Entry<GapTolerance>,
@@ -331,6 +335,7 @@ fn read_job(table: &Table<'_, '_>) -> RawJob {
         edges: table.read("edges", |value| {
             word(value, &[Edges::Cover, Edges::Inside].map(|edges| (edges.as_str(), edges)))
         }),
+        chunk: table.parsed("chunk", CHUNK_ACCEPTED, chunking),
         timeline: table.read("timeline", |value| {
             word(
                 value,
@@ -371,14 +376,13 @@ fn refuse_what_is_not_built(table: &Table<'_, '_>) {
     let only_default = |key: &str, default: &str, later: &[&str]| {
         table.read(key, |value| match text(value)? {
             found if found == default => Ok(()),
-            found if later.contains(&found) || (key == "chunk" && Duration::parse(found).is_ok()) => {
+            found if later.contains(&found) => {
                 Err(not_yet(&format!("{key} = {found:?}")).accepts(format!("{default:?}")))
             }
             _ => word(value, &[(default, ())]),
         });
     };
     only_default("fetch", "clip", &["fragments", "auto"]);
-    only_default("chunk", "auto", &[]);
 }
 
 fn name(text: &str) -> Result<String, Refusal> {
@@ -406,6 +410,19 @@ fn tolerance(text: &str) -> Result<GapTolerance, Refusal> {
         .and_then(|length| u32::try_from(length.total_millis()).ok())
         .map(GapTolerance::Fixed)
         .ok_or_else(|| Refusal::new(format!("{text:?} is not a tolerance")).accepts(ACCEPTED))
+}
+
+/// `auto`, or the length of fixed windows: a clip spans a day at most.
+fn chunking(text: &str) -> Result<Chunking, Refusal> {
+    if text == "auto" {
+        return Ok(Chunking::Auto);
+    }
+    let length = Duration::parse(text).map_err(|refusal| refusal.accepts(CHUNK_ACCEPTED))?.total_millis();
+    u32::try_from(length)
+        .ok()
+        .filter(|ms| (1_000..=86_400_000).contains(ms))
+        .map(Chunking::Fixed)
+        .ok_or_else(|| Refusal::new(format!("a window cannot be {text:?} long")).accepts(CHUNK_ACCEPTED))
 }
 
 fn time(table: &Table<'_, '_>, key: &str) -> RawTime {
@@ -472,6 +489,7 @@ impl RawJob {
             time_zone: Entry::Absent,
             timestamps: Entry::Absent,
             edges: Entry::Absent,
+            chunk: Entry::Absent,
             timeline: Entry::Absent,
             gaps: Entry::Absent,
             gap_tolerance: Entry::Absent,
@@ -524,6 +542,7 @@ impl RawJob {
             time_zone: self.time_zone.or(defaults.time_zone.clone()),
             timestamps: self.timestamps.or(defaults.timestamps.clone()),
             edges: self.edges.or(defaults.edges.clone()),
+            chunk: self.chunk.or(defaults.chunk.clone()),
             timeline: self.timeline.or(defaults.timeline.clone()),
             gaps: self.gaps.or(defaults.gaps.clone()),
             gap_tolerance: self.gap_tolerance.or(defaults.gap_tolerance.clone()),

@@ -11,6 +11,9 @@ use crate::model::{ExportSpec, RangeText, TimeRange, UtcMillis, path_key};
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
 
+/// A clip's end must be later than its start, and both are inside.
+const SHORTEST_WINDOW_MS: i64 = 2;
+
 /// An export that a job file asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
@@ -93,6 +96,7 @@ impl JobFile {
                     range_text: range.text.clone(),
                     timestamps: job.timestamps,
                     edges: job.edges,
+                    chunk: job.chunk,
                     timeline: job.timeline,
                     gaps: job.gaps,
                     gap_tolerance: job.gap_tolerance,
@@ -180,6 +184,11 @@ fn resolve_range(
         context.report(&range.to_place, not_after(start.instant, end.instant));
         return None;
     };
+    if job.chunk.is_fixed() && instants.length_ms() < SHORTEST_WINDOW_MS {
+        let message = "a range of 1 ms cannot be asked for with fixed windows";
+        context.report(&range.to_place, Refusal::new(message).accepts("a longer range, or chunk = \"auto\""));
+        return None;
+    }
     Some(ResolvedRange {
         range: instants,
         text: range_text(&range.expression, zone),

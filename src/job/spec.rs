@@ -13,8 +13,8 @@ use super::reader::Entry;
 use super::template::{Template, missing_case};
 use super::time::{Side, TimeExpression, Zone};
 use crate::model::{
-    Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, TimeRange, Timeline, TimestampKind,
-    UtcMillis,
+    Chunking, Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, TimeRange, Timeline,
+    TimestampKind, UtcMillis,
 };
 
 const DEFAULT_REQUESTS_IN_FLIGHT: u32 = 8;
@@ -96,6 +96,8 @@ pub struct JobSpec {
     pub timestamps: TimestampKind,
     /// Which fragments at the start belong to a range.
     pub edges: Edges,
+    /// How a range is cut into requests.
+    pub chunk: Chunking,
     /// What the output's clock does over a gap.
     pub timeline: Timeline,
     /// Whether a gap makes an export incomplete.
@@ -275,6 +277,7 @@ fn build_job(context: &Context<'_>, raw: RawJob) -> Option<JobSpec> {
             check_range(context, range, time_zone.as_ref());
         }
     }
+    check_chunk(context, &raw);
     let output_place = match &raw.output {
         Entry::Valid(output) => output.place.clone(),
         _ => raw.place_of("output"),
@@ -296,6 +299,7 @@ fn build_job(context: &Context<'_>, raw: RawJob) -> Option<JobSpec> {
         time_zone,
         timestamps: raw.timestamps.value().unwrap_or_default(),
         edges: raw.edges.value().unwrap_or_default(),
+        chunk: raw.chunk.value().unwrap_or_default(),
         timeline: raw.timeline.value().unwrap_or_default(),
         gaps: raw.gaps.value().unwrap_or_default(),
         gap_tolerance: raw.gap_tolerance.value().unwrap_or_default(),
@@ -308,6 +312,34 @@ fn build_job(context: &Context<'_>, raw: RawJob) -> Option<JobSpec> {
         note: raw.note.value(),
         output_place,
     })
+}
+
+/// Refuses what fixed windows cannot give: nothing is listed, so neither the fragment that reaches into the range nor the
+/// time of any fragment is known.
+fn check_chunk(context: &Context<'_>, raw: &RawJob) {
+    let Entry::Valid(chunk) = &raw.chunk else { return };
+    if !chunk.value.is_fixed() {
+        return;
+    }
+    let needs = |place: &Place, found: &str, needed: &str| {
+        let message = format!(
+            "fixed windows (`chunk` on line {}) cannot be had with {found}: nothing is listed that would tell",
+            chunk.place.line
+        );
+        context.report(place, Refusal::new(message).accepts(format!("{needed}, or chunk = \"auto\"")));
+    };
+    match &raw.edges {
+        Entry::Valid(edges) if edges.value == Edges::Cover => {
+            needs(&edges.place, "edges = \"cover\"", "edges = \"inside\"");
+        }
+        Entry::Absent => needs(&chunk.place, "edges = \"cover\", the default", "edges = \"inside\""),
+        Entry::Valid(_) | Entry::Invalid => {}
+    }
+    if let Entry::Valid(timeline) = &raw.timeline
+        && timeline.value == Timeline::Wallclock
+    {
+        needs(&timeline.place, "timeline = \"wallclock\"", "timeline = \"compact\"");
+    }
 }
 
 fn ranges(context: &Context<'_>, raw: &RawJob) -> Vec<RangeSpec> {

@@ -5,6 +5,7 @@
 //! distance between key frames is plausible when it lies between the two, and where there are more key frames than
 //! fragments the reading is taken that fits more fragments, then the one that fits better.
 
+use std::collections::VecDeque;
 use std::io::{Read, Seek};
 
 use super::mp4::{Mp4, Mp4Error, Sample};
@@ -138,6 +139,54 @@ pub fn check_opened<R: Read + Seek>(mp4: &mut Mp4<R>, planned: &[Fragment]) -> C
     }
 }
 
+/// What a clip of unknown fragments holds: its whole media as one piece, and how near it is to the service's limits.
+#[derive(Debug, Clone)]
+pub struct WholeClip {
+    /// Tracks, and one fragment that is all of it.
+    pub facts: ClipFacts,
+    /// Key frames of the video: at least as many as fragments, since each begins with one.
+    pub key_frames: usize,
+    /// The most bytes of video that 20 s of it hold, the length that a fragment can have.
+    pub heaviest: u64,
+}
+
+/// Opens a fetched clip of which it is not known what fragments it should hold.
+pub fn check_whole_clip<R: Read + Seek>(reader: R) -> Result<WholeClip, UnusableClip> {
+    check_whole_opened(&mut Mp4::open(reader)?)
+}
+
+/// Checks an opened clip of which it is not known what fragments it should hold: tracks that can be carried, a key frame
+/// first, media behind it.
+pub fn check_whole_opened<R: Read + Seek>(mp4: &mut Mp4<R>) -> Result<WholeClip, UnusableClip> {
+    let tracks = carried_tracks(mp4)?;
+    let video = tracks.first().filter(|track| track.description.kind == TrackKind::Video);
+    let video = video.ok_or(UnusableClip::NoVideo)?;
+    let (keys, ..) = key_frames(mp4, video.index)?;
+    let first = keys.first().filter(|key| key.sample == 0).ok_or(UnusableClip::NoVideo)?;
+    let mut fragments = vec![ClipFragment { first_video_sample: 0, key_pts: first.pts, tracks: Vec::new() }];
+    let heaviest = heaviest(mp4, video.index)?;
+    for track in &tracks {
+        measure(mp4, track, &mut fragments, &[])?;
+    }
+    Ok(WholeClip { facts: ClipFacts { tracks, fragments }, key_frames: keys.len(), heaviest })
+}
+
+/// The most bytes of a track that lie within the length of the longest fragment, in decode order.
+fn heaviest<R: Read + Seek>(mp4: &mut Mp4<R>, track: usize) -> Result<u64, Mp4Error> {
+    let mut cursor = mp4.samples(track);
+    let mut within: VecDeque<(i64, u64)> = VecDeque::new();
+    let (mut bytes, mut most) = (0_u64, 0);
+    while let Some(sample) = mp4.next(&mut cursor)? {
+        within.push_back((sample.dts, u64::from(sample.size)));
+        bytes += u64::from(sample.size);
+        while let Some((_, size)) = within.pop_front_if(|(dts, _)| sample.dts - *dts >= LONGEST_FRAGMENT) {
+            bytes -= size;
+        }
+        most = most.max(bytes);
+    }
+    Ok(most)
+}
+
 fn check<R: Read + Seek>(mp4: &mut Mp4<R>, planned: &[Fragment]) -> Result<ClipVerdict, UnusableClip> {
     let tracks = carried_tracks(mp4)?;
     let video = tracks.first().filter(|track| track.description.kind == TrackKind::Video);
@@ -227,7 +276,7 @@ fn measure<R: Read + Seek>(
     let mut splitter = FragmentSplitter::new(track.description.kind);
     let (mut current, mut extent) = (0, Measure::default());
     let finish = |fragments: &mut [ClipFragment], at: usize, extent: Measure| {
-        let listed = i64::from(planned[at].length_ms) * MS;
+        let listed = planned.get(at).map_or(0, |fragment| i64::from(fragment.length_ms) * MS);
         let found = extent.finish(fragments[at].key_pts, Some(listed).filter(|listed| *listed > 0));
         fragments[at].tracks.push(found);
     };

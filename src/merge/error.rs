@@ -8,7 +8,7 @@ use super::gate::GateError;
 use crate::fs::FsError;
 use crate::media::clip::UnusableClip;
 use crate::media::mp4::Mp4Error;
-use crate::model::{Fragment, Sha256Digest};
+use crate::model::{Fragment, Sha256Digest, TimeRange};
 
 /// A merge stopped; nothing in its folder is to be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,15 @@ pub enum MergeError {
         fragment: Box<Fragment>,
         /// The tracks that change.
         changes: Vec<TrackChange>,
+    },
+    /// The same between chunks whose fragments are not known.
+    #[error(
+        "the codec, its private data or the tracks change with the window{}",
+        window.map(|window| format!(" {window}")).unwrap_or_default()
+    )]
+    CodecChangeInWindow {
+        /// The first window of the new description.
+        window: Option<TimeRange>,
     },
     /// ffmpeg did not start.
     #[error("cannot start {}", path.display())]

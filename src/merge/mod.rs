@@ -34,11 +34,14 @@ pub use self::report::{JoinFacts, MAX_JOINS_TOLD, MergeReport, MergedPart, Track
 pub use self::timeline::{FragmentMedia, Join, PartReason, Placement, TimelinePlacer, TimelineRules};
 use crate::crash_point::{Point, reached};
 use crate::fs;
-use crate::media::clip::{ClipFacts, ClipVerdict, FragmentSplitter, TrackExtent, UnusableClip, check_opened};
+use crate::media::clip::{
+    ClipFacts, ClipTrack, ClipVerdict, FragmentSplitter, TrackExtent, UnusableClip, check_opened,
+    check_whole_opened,
+};
 use crate::media::mp4::{Mp4, Mp4Error, Sample, SampleCursor};
 use crate::media::{SampleDescription, TrackKind};
 use crate::model::{
-    Fragment, FragmentNumber, OnCodecChange, Sha256Digest, Timeline, TimestampKind, UtcMillis,
+    Fragment, FragmentNumber, OnCodecChange, Sha256Digest, TimeRange, Timeline, TimestampKind, UtcMillis,
 };
 
 const READ_BUFFER: usize = 256 << 10;
@@ -53,11 +56,13 @@ pub struct MergeChunk {
     pub path: PathBuf,
     /// The file's SHA-256 as it was fetched.
     pub sha256: Sha256Digest,
-    /// Its fragments, in the order of the clip.
+    /// Its fragments, in the order of the clip; none where they are not known.
     pub fragments: Vec<Fragment>,
     /// Those that are to be written now, in the order of the output; a clip that holds several sessions comes once for
     /// each of them.
     pub selection: Vec<Selected>,
+    /// The window that it was asked for, where its fragments are not known: then it is merged as a whole.
+    pub window: Option<TimeRange>,
 }
 
 /// A fragment of a chunk that is to be written.
@@ -67,6 +72,16 @@ pub struct Selected {
     pub index: usize,
     /// When it begins on the media clock.
     pub start: UtcMillis,
+}
+
+/// A fragment, or a whole chunk whose fragments are not known.
+struct Piece {
+    number: Option<FragmentNumber>,
+    /// When it begins on the media clock; of a window, where the window does.
+    from: UtcMillis,
+    /// Where a window ends; a fragment ends with its media.
+    to: Option<UtcMillis>,
+    media: FragmentMedia,
 }
 
 /// What is to be made of the chunks.
@@ -122,9 +137,12 @@ struct OpenPart {
     writer: PartWriter,
     reason: PartReason,
     changes: Vec<TrackChange>,
-    fragments: u64,
-    first: FragmentNumber,
-    last: FragmentNumber,
+    /// Fragments, and chunks whose fragments are not known.
+    pieces: u64,
+    /// How many fragments it has, the first and the last of them, where they are known.
+    fragments: Option<u64>,
+    first: Option<FragmentNumber>,
+    last: Option<FragmentNumber>,
     start: UtcMillis,
     end: UtcMillis,
     /// When the last sample so far ends, in nanoseconds of the part.
@@ -136,7 +154,7 @@ struct OpenPart {
 /// A chunk whose hash and content are right.
 struct OpenChunk<'a> {
     path: &'a Path,
-    fragments: &'a [Fragment],
+    told: &'a MergeChunk,
     mp4: Mp4<File>,
     facts: ClipFacts,
     lanes: Vec<Lane>,
@@ -181,7 +199,9 @@ impl<'a> Merger<'a> {
     }
 
     fn add(&mut self, chunk: &MergeChunk) -> Result<(), MergeError> {
-        let Some(first) = chunk.selection.first() else { return Ok(()) };
+        if chunk.selection.is_empty() && chunk.window.is_none() {
+            return Ok(());
+        }
         let mut open = self.open(chunk)?;
         let descriptions = || open.facts.tracks.iter().map(|track| &track.description);
         let changes = self.part.as_ref().is_some_and(|part| !part.writer.descriptions().eq(descriptions()));
@@ -190,30 +210,32 @@ impl<'a> Merger<'a> {
             self.changes = change::changes(&before, &descriptions().collect::<Vec<_>>());
         }
         if changes && self.request.on_codec_change == OnCodecChange::Fail {
-            let fragment = Box::new(chunk.fragments[first.index].clone());
-            return Err(MergeError::CodecChange { fragment, changes: std::mem::take(&mut self.changes) });
+            let first = chunk.selection.first().map(|first| chunk.fragments[first.index].clone());
+            return Err(match first {
+                Some(first) => MergeError::CodecChange {
+                    fragment: Box::new(first),
+                    changes: std::mem::take(&mut self.changes),
+                },
+                None => MergeError::CodecChangeInWindow { window: chunk.window },
+            });
         }
         if changes || self.part.is_none() {
             let reason = if changes { PartReason::CodecChange } else { PartReason::Start };
             self.placer.begin_part(reason, open.facts.tracks.iter().map(|track| track.time_scale));
         }
-        for &Selected { index, start } in &chunk.selection {
-            let media = FragmentMedia {
-                start,
-                listed_ms: open.fragments[index].length_ms,
-                tracks: open.facts.fragments[index].tracks.clone(),
-            };
-            let mut placement = self.placer.place(&media);
-            if placement.new_part.is_none() && self.jumps_in_pcm(&open.facts, &media, placement) {
+        for piece_index in 0..open.pieces() {
+            let (index, piece) = open.piece(piece_index);
+            let mut placement = self.placer.place(&piece.media);
+            if placement.new_part.is_none() && self.jumps_in_pcm(&open.facts, &piece.media, placement) {
                 let scales = open.facts.tracks.iter().map(|track| track.time_scale);
                 self.placer.begin_part(PartReason::PcmPause, scales);
-                placement = self.placer.place(&media);
+                placement = self.placer.place(&piece.media);
             }
             if let Some(reason) = placement.new_part {
-                self.begin_part(reason, &open, &media, index)?;
+                self.begin_part(reason, &open, &piece)?;
             }
-            self.note(&open.fragments[index], &media, placement, &open.facts);
-            self.mark_offset(&open.facts, &media)?;
+            self.note(&piece, placement, &open.facts);
+            self.mark_offset(&open.facts, &piece.media)?;
             self.write_fragment(&mut open, index, placement.begins)?;
         }
         Ok(())
@@ -252,7 +274,14 @@ impl<'a> Merger<'a> {
         reached(Point::ChunkCompared);
         file.rewind().map_err(read)?;
         let mut mp4 = Mp4::open(file).map_err(unusable)?;
-        let facts = match check_opened(&mut mp4, &chunk.fragments) {
+        let checked = match chunk.window {
+            Some(_) => match check_whole_opened(&mut mp4) {
+                Ok(whole) => ClipVerdict::Complete(whole.facts),
+                Err(reason) => ClipVerdict::Unusable(reason),
+            },
+            None => check_opened(&mut mp4, &chunk.fragments),
+        };
+        let facts = match checked {
             ClipVerdict::Complete(facts) => facts,
             ClipVerdict::Short { present, planned } => {
                 return Err(lost(ChunkLoss::Short { present, planned }));
@@ -260,25 +289,17 @@ impl<'a> Merger<'a> {
             ClipVerdict::Unusable(UnusableClip::Unreadable(error)) => return Err(unusable(error)),
             ClipVerdict::Unusable(reason) => return Err(lost(ChunkLoss::Unusable(reason))),
         };
-        let mut open = OpenChunk {
-            path: &chunk.path,
-            fragments: &chunk.fragments,
-            mp4,
-            facts,
-            lanes: Vec::new(),
-            at: 0,
-        };
+        let mut open = OpenChunk { path: &chunk.path, told: chunk, mp4, facts, lanes: Vec::new(), at: 0 };
         open.rewind()?;
         Ok(open)
     }
 
-    /// Ends the part before, if any, and starts the next with fragment `index` of a chunk.
+    /// Ends the part before, if any, and starts the next with a piece of a chunk.
     fn begin_part(
         &mut self,
         reason: PartReason,
         chunk: &OpenChunk<'_>,
-        media: &FragmentMedia,
-        index: usize,
+        piece: &Piece,
     ) -> Result<(), MergeError> {
         self.finish_part()?;
         if let [only] = &mut self.finished[..] {
@@ -292,7 +313,7 @@ impl<'a> Merger<'a> {
         };
         let descriptions: Vec<SampleDescription> =
             chunk.facts.tracks.iter().map(|track| track.description.clone()).collect();
-        let first_shown = media.tracks.iter().flatten().map(|track| track.first).min().unwrap_or(0);
+        let first_shown = piece.media.tracks.iter().flatten().map(|track| track.first).min().unwrap_or(0);
         let writer = PartWriter::start(PartPlan {
             ffmpeg: &self.request.ffmpeg,
             path: self.request.folder.join(name),
@@ -303,16 +324,16 @@ impl<'a> Merger<'a> {
         if self.finished.is_empty() {
             self.report.ffmpeg_args = writer.told_args();
         }
-        let fragment = &chunk.fragments[index];
         self.part = Some(OpenPart {
             writer,
             reason,
             changes: std::mem::take(&mut self.changes),
-            fragments: 0,
-            first: fragment.number.clone(),
-            last: fragment.number.clone(),
-            start: media.start,
-            end: media.start,
+            pieces: 0,
+            fragments: piece.number.is_some().then_some(0),
+            first: piece.number.clone(),
+            last: None,
+            start: piece.from,
+            end: piece.from,
             media_end: 0,
             pcm_end: None,
         });
@@ -320,12 +341,13 @@ impl<'a> Merger<'a> {
     }
 
     /// Notes a placed fragment for the report.
-    fn note(&mut self, fragment: &Fragment, media: &FragmentMedia, placement: Placement, facts: &ClipFacts) {
+    fn note(&mut self, piece: &Piece, placement: Placement, facts: &ClipFacts) {
         let Some(part) = &mut self.part else { return };
-        part.fragments += 1;
-        part.last = fragment.number.clone();
-        let length = media.length();
-        part.end = part.end.max(media.start + ceil_ms(length));
+        let media = &piece.media;
+        part.pieces += 1;
+        part.fragments = part.fragments.map(|fragments| fragments + 1);
+        part.last.clone_from(&piece.number);
+        part.end = part.end.max(piece.to.unwrap_or_else(|| piece.from + ceil_ms(media.length())));
         let media_end = media.tracks.iter().flatten().map(|track| track.end).max().unwrap_or(0);
         part.media_end = part.media_end.max(placement.begins + media_end);
         if let Some(extent) = pcm_extent(facts, media) {
@@ -342,12 +364,12 @@ impl<'a> Merger<'a> {
             if self.report.joins.len() < MAX_JOINS_TOLD {
                 self.report.joins.push(JoinFacts {
                     part: self.finished.len() + 1,
-                    fragment: fragment.number.clone(),
+                    fragment: piece.number.clone(),
                     join: placement.join,
                     at_ms: placement.begins.div_euclid(1_000_000),
                     moved_us: placement.moved / 1000,
                     av_offset_us: None,
-                    place: part.fragments,
+                    place: part.pieces,
                 });
             }
         }
@@ -360,7 +382,7 @@ impl<'a> Merger<'a> {
             return Ok(());
         };
         match &mut self.part {
-            Some(part) => part.writer.mark_offset(part.fragments, track, extent.first),
+            Some(part) => part.writer.mark_offset(part.pieces, track, extent.first),
             None => Ok(()),
         }
     }
@@ -459,6 +481,30 @@ impl<'a> Merger<'a> {
 }
 
 impl OpenChunk<'_> {
+    /// How many pieces of it are to be written.
+    fn pieces(&self) -> usize {
+        if self.told.window.is_some() { self.facts.fragments.len() } else { self.told.selection.len() }
+    }
+
+    /// A piece that is to be written, with its place in the clip: a fragment, or all of a chunk whose fragments are not
+    /// known.
+    fn piece(&self, place: usize) -> (usize, Piece) {
+        if let Some(window) = self.told.window {
+            let tracks = self.facts.fragments[place].tracks.clone();
+            // G.711 has no times to put right; else it is the pictures that must follow each other: sound that lasts a
+            // little longer would push them apart, join by join.
+            let is_pcm = |track: &ClipTrack| track.description.codec.is_pcm();
+            let leads = self.facts.tracks.iter().position(is_pcm).unwrap_or(0);
+            let media = FragmentMedia { start: None, leads, listed_ms: 0, tracks };
+            return (place, Piece { number: None, from: window.start(), to: Some(window.end()), media });
+        }
+        let Selected { index, start } = self.told.selection[place];
+        let fragment = &self.told.fragments[index];
+        let tracks = self.facts.fragments[index].tracks.clone();
+        let media = FragmentMedia { start: Some(start), leads: 0, listed_ms: fragment.length_ms, tracks };
+        (index, Piece { number: Some(fragment.number.clone()), from: start, to: None, media })
+    }
+
     fn lost(&self, error: Mp4Error) -> MergeError {
         MergeError::of_mp4(self.path, error, ChunkLoss::Sample)
     }

@@ -49,15 +49,15 @@ pub struct MergedPart {
     pub reason: PartReason,
     /// Which tracks differ from those of the part before, if that is why.
     pub changes: Vec<TrackChange>,
-    /// How many fragments it holds.
-    pub fragments: u64,
+    /// How many fragments it holds; `None` where that is not known, as with fixed windows.
+    pub fragments: Option<u64>,
     /// The first of them.
-    pub first_fragment: FragmentNumber,
+    pub first_fragment: Option<FragmentNumber>,
     /// The last of them.
-    pub last_fragment: FragmentNumber,
-    /// When the first begins on the media clock: the file's time 0.
+    pub last_fragment: Option<FragmentNumber>,
+    /// When the first begins on the media clock: the file's time 0. With fixed windows the first window's start.
     pub start: UtcMillis,
-    /// When the last ends on the media clock.
+    /// When the last ends on the media clock; with fixed windows the last window's end.
     pub end: UtcMillis,
     /// Its tracks; one without samples is not in the file.
     pub tracks: Vec<TrackFacts>,
@@ -91,8 +91,8 @@ pub struct TrackFacts {
 pub struct JoinFacts {
     /// The part that holds it, from 1.
     pub part: usize,
-    /// The fragment after it.
-    pub fragment: FragmentNumber,
+    /// The fragment after it; `None` between fixed windows.
+    pub fragment: Option<FragmentNumber>,
     /// What happened.
     pub join: Join,
     /// When the fragment's key frame is shown in the part, in milliseconds.

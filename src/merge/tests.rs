@@ -12,10 +12,13 @@ use super::*;
 /// Merges `chunks` and demands that every packet of every clip is in the outputs, once and in order, at the place
 /// that `begins` gives each of the fragments: part, and milliseconds of the part.
 fn assert_exact(request: &MergeRequest, chunks: &[MergeChunk], begins: &[(usize, i64)]) -> MergeReport {
+    assert_packets(request, chunks, &expected_packets(chunks, begins))
+}
+
+fn assert_packets(request: &MergeRequest, chunks: &[MergeChunk], expected: &[Vec<Packet>]) -> MergeReport {
     let report = run(request, chunks).expect("merged");
-    let expected = expected_packets(chunks, begins);
     assert_eq!(report.parts.len(), expected.len(), "parts");
-    for (part, expected) in report.parts.iter().zip(&expected) {
+    for (part, expected) in report.parts.iter().zip(expected) {
         let found = packets(&part.path);
         for stream in 0..2 {
             let of = |all: &[Packet]| all.iter().filter(|p| p.stream == stream).cloned().collect::<Vec<_>>();
@@ -625,4 +628,61 @@ fn sound_that_stops_is_no_change_of_tracks() {
     let (_folder, request) = fresh_request(Timeline::Wallclock);
     let report = assert_exact(&request, &chunks[2..], &[(0, 0), (0, 2_000)]);
     assert_eq!(report.parts[0].tracks[1].samples, 0);
+}
+
+/// The same chunks as windows of time, without their fragments.
+fn as_windows(chunks: &[MergeChunk]) -> Vec<MergeChunk> {
+    let window = |chunk: &MergeChunk| {
+        let start = chunk.fragments[0].producer;
+        let window =
+            TimeRange::new(start, start + 2_000 * i64::try_from(chunk.fragments.len()).expect("few"));
+        MergeChunk { fragments: Vec::new(), selection: Vec::new(), window, ..chunk.clone() }
+    };
+    chunks.iter().map(window).collect()
+}
+
+#[test]
+fn chunks_of_unknown_fragments_are_joined_as_those_of_known_ones() {
+    for base in [Base::Plain, Base::BFrames, Base::H265, Base::Silent] {
+        let (_folder, request) = fresh_request(Timeline::Compact);
+        let chunks = chunks_of(base, &[0, 4_000, 10_000], 12_000, |ms| ms);
+        let begins = [0, 2_000, 4_000, 6_000, 8_000, 10_000].map(|ms| (0, ms));
+        let report = assert_packets(&request, &as_windows(&chunks), &expected_packets(&chunks, &begins));
+        let [part] = &report.parts[..] else { panic!("{base:?}: {:?}", report.parts) };
+        assert_eq!((part.fragments, &part.first_fragment, &part.last_fragment), (None, &None, &None));
+        assert_eq!((part.start, part.end), (UtcMillis::new(EPOCH), UtcMillis::new(EPOCH + 12_000)));
+    }
+}
+
+#[test]
+fn sound_without_times_goes_on_from_window_to_window_and_the_pictures_with_it() {
+    let (_folder, request) = fresh_request(Timeline::Compact);
+    let chunks = chunks_of(Base::ALaw, &[0, 4_000, 10_000], 12_000, |ms| ms);
+    let report = run(&request, &as_windows(&chunks)).expect("merged");
+    let [part] = &report.parts[..] else { panic!("{:?}", report.parts) };
+    let found = packets(&part.path);
+    let pictures: Vec<i64> =
+        found.iter().filter(|packet| packet.stream == 0).map(|packet| packet.micros).collect();
+    assert_eq!(pictures.len(), 300);
+    // Each join is off by less than the G.711 of these clips is from their pictures.
+    assert!(pictures.windows(2).all(|pair| (pair[1] - pair[0] - 40_000).abs() < 1_000), "{pictures:?}");
+}
+
+#[test]
+fn a_codec_change_between_windows_makes_a_part_or_is_told_with_its_window() {
+    let chunks = [
+        chunks_of(Base::Silent, &[0], 4_000, |ms| ms),
+        chunks_of(Base::Larger, &[0], 4_000, |ms| ms + 4_000),
+    ]
+    .concat();
+    let windows = as_windows(&chunks);
+    let (_folder, request) = fresh_request(Timeline::Compact);
+    let report = run(&request, &windows).expect("merged");
+    let told: Vec<_> =
+        report.parts.iter().map(|part| (part.reason, part.start - UtcMillis::new(EPOCH))).collect();
+    assert_eq!(told, [(PartReason::Start, 0), (PartReason::CodecChange, 4_000)]);
+    let (_folder, mut request) = fresh_request(Timeline::Compact);
+    request.on_codec_change = OnCodecChange::Fail;
+    let error = run(&request, &windows).expect_err("the codec changes").to_string();
+    assert!(error.contains(&windows[1].window.expect("a window").to_string()), "{error}");
 }

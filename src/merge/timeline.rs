@@ -24,8 +24,10 @@ const LEAST_DISTANCE: i64 = TICK_NANOS;
 /// What is known of a fragment when it is to be placed.
 #[derive(Debug, Clone)]
 pub struct FragmentMedia {
-    /// Its start on the media clock.
-    pub start: UtcMillis,
+    /// Its start on the media clock; `None` where it is not known: then it follows the end of the media before it.
+    pub start: Option<UtcMillis>,
+    /// The place of the track whose end it then follows.
+    pub leads: usize,
     /// Its listed length; may be 0.
     pub listed_ms: u32,
     /// What each track has of it, from its key frame.
@@ -105,15 +107,17 @@ pub struct TimelinePlacer {
 
 #[derive(Debug, Clone)]
 struct Previous {
-    /// The fragment's start and length.
-    start: UtcMillis,
+    /// The fragment's start, if it is known, and length.
+    start: Option<UtcMillis>,
     length: i64,
     /// Where the run of fragments that keep their distance began, on both clocks.
-    anchor: (UtcMillis, i64),
+    anchor: (Option<UtcMillis>, i64),
     /// The latest sample of each track.
     lasts: Vec<Option<i64>>,
     /// The latest end of any sample.
     end: i64,
+    /// The end of each track.
+    ends: Vec<Option<i64>>,
     /// The earliest time that the part can show.
     floor: i64,
 }
@@ -145,10 +149,18 @@ impl TimelinePlacer {
         let earliest = least_start(previous, media);
         let at = |begins, moved, join| Placement { new_part: None, begins, moved, join };
         let part = |reason| Placement { new_part: Some(reason), begins: 0, moved: 0, join: Join::Begins };
-        let kept = previous.anchor.1 + nanos(media.start - previous.anchor.0);
-        let gap = nanos(media.start - previous.start) - previous.length;
-        let is_jitter = media.start > previous.start && earliest - kept <= self.jitter();
         let is_compact = self.rules.timeline == Timeline::Compact;
+        let known = media.start.zip(previous.start).zip(previous.anchor.0);
+        let Some(((start, before), anchor)) = known else {
+            let end = previous.ends.get(media.leads).copied().flatten();
+            let first = media.tracks.get(media.leads).copied().flatten().map(|track| track.first);
+            let wanted = end.zip(first).map_or(previous.end, |(end, first)| end - first);
+            let begins = wanted.max(earliest);
+            return at(begins, begins - wanted, Join::Continues);
+        };
+        let kept = previous.anchor.1 + nanos(start - anchor);
+        let gap = nanos(start - before) - previous.length;
+        let is_jitter = start > before && earliest - kept <= self.jitter();
         let overlaps = -gap > LISTED_JITTER.max(self.jitter());
         let placement = if is_compact && gap > self.rules.gap_tolerance_ms.saturating_mul(MS) {
             let begins = previous.end.max(earliest);
@@ -190,6 +202,7 @@ impl TimelinePlacer {
             anchor: (media.start, begins),
             lasts: vec![None; media.tracks.len()],
             end,
+            ends: vec![None; media.tracks.len()],
             floor: (begins + first).min(0),
         });
         next.start = media.start;
@@ -198,9 +211,10 @@ impl TimelinePlacer {
         if matches!(placement.join, Join::ClosesGap | Join::FollowsOverlap) {
             next.anchor = (media.start, begins);
         }
-        for (last, track) in next.lasts.iter_mut().zip(&media.tracks) {
+        for ((last, end), track) in next.lasts.iter_mut().zip(&mut next.ends).zip(&media.tracks) {
             if let Some(track) = track {
                 *last = Some(begins + track.last);
+                *end = Some(begins + track.end);
             }
         }
         self.previous = Some(next);

@@ -68,6 +68,11 @@ pub enum RunEvent {
         /// How many took its place.
         into: u64,
     },
+    /// A fixed window has no media.
+    WindowEmpty {
+        /// The export.
+        export: ExportId,
+    },
     /// A stream is told to slow down by the service.
     Throttled {
         /// The stream's name.

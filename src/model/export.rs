@@ -56,7 +56,7 @@ pub enum ExportEvent {
     Completed,
     /// The output stands without some fragments.
     CompletedPartly,
-    /// No fragments, by either clock.
+    /// No media, by either clock.
     FoundEmpty,
     /// It cannot be finished in this run.
     GaveUp,

@@ -27,7 +27,7 @@ pub use fragment::{Fragment, FragmentNumber};
 pub use hash::Sha256Digest;
 pub use path_key::path_key;
 pub use spec::{
-    Edges, ExportSpec, GapPolicy, GapTolerance, OnCodecChange, RangeText, Timeline, TimestampKind,
+    Chunking, Edges, ExportSpec, GapPolicy, GapTolerance, OnCodecChange, RangeText, Timeline, TimestampKind,
 };
 pub use stream::{StreamArn, StreamSelector};
 pub use time::{TimeRange, UtcMillis};

@@ -98,12 +98,14 @@ pub struct PlannedExport {
     pub output: PathBuf,
     /// Its chunks.
     pub chunks: PlannedChunks,
-    /// Fragments in its range.
-    pub fragments: u64,
-    /// Their bytes, as listed.
-    pub bytes: u64,
-    /// Milliseconds of media in them.
-    pub media_ms: u64,
+    /// How its range is cut: `auto`, or the length of fixed windows such as `3m`.
+    pub chunk: String,
+    /// Fragments in its range; `None` where nothing is listed, with fixed windows.
+    pub fragments: Option<u64>,
+    /// Their bytes, as listed; with fixed windows `None` until it is done.
+    pub bytes: Option<u64>,
+    /// Milliseconds of media in them; with fixed windows `None` until it is done.
+    pub media_ms: Option<u64>,
     /// Time without fragments.
     pub gaps: Vec<GapReport>,
     /// When retention takes the start of its range.
@@ -115,10 +117,10 @@ pub struct PlannedExport {
     pub outstanding: Outstanding,
     /// The requests for it, apart from those for its stream.
     pub calls: PlannedCalls,
-    /// What the outstanding bytes cost, in dollars.
-    pub cost_usd: f64,
-    /// How long it takes at the quotas, in milliseconds.
-    pub time_ms: u64,
+    /// What the outstanding bytes cost, in dollars; `None` where they are not known.
+    pub cost_usd: Option<f64>,
+    /// How long it takes at the quotas, in milliseconds; `None` where that is not known.
+    pub time_ms: Option<u64>,
     /// What its reader should know.
     pub warnings: Vec<String>,
     /// Why a run could not finish it.
@@ -150,6 +152,8 @@ pub struct PlanTotals {
     pub media_ms: u64,
     /// What is left to fetch.
     pub outstanding: Outstanding,
+    /// Of its chunks, how many are fixed windows: nothing of what is in them is in any other number here.
+    pub fixed_windows: u64,
     /// All requests.
     pub calls: PlannedCalls,
     /// What the outstanding bytes cost, in dollars.
@@ -215,9 +219,12 @@ impl PlanTotals {
             return;
         }
         self.failed += u64::from(export.error.is_some());
-        self.fragments += export.fragments;
-        self.bytes += export.bytes;
-        self.media_ms += export.media_ms;
+        self.fragments += export.fragments.unwrap_or(0);
+        self.bytes += export.bytes.unwrap_or(0);
+        self.media_ms += export.media_ms.unwrap_or(0);
+        if export.fragments.is_none() {
+            self.fixed_windows += export.outstanding.chunks;
+        }
         self.outstanding.chunks += export.outstanding.chunks;
         self.outstanding.fragments += export.outstanding.fragments;
         self.outstanding.bytes += export.outstanding.bytes;

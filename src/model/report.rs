@@ -145,11 +145,13 @@ pub struct ExportReport {
     pub manifest: Option<PathBuf>,
     /// Its chunks.
     pub chunks: ChunkTally,
-    /// Fragments planned.
-    pub fragments: u64,
-    /// Bytes planned, as listed.
+    /// How its range was cut: `auto`, or the length of fixed windows such as `3m`.
+    pub chunk: String,
+    /// Fragments planned; `None` where nothing is listed, with fixed windows.
+    pub fragments: Option<u64>,
+    /// Bytes planned, as listed; with fixed windows the size of what was fetched.
     pub bytes: u64,
-    /// Milliseconds of media planned.
+    /// Milliseconds of media planned; with fixed windows what the videos hold, once they are made.
     pub media_ms: u64,
     /// Time without fragments.
     pub gaps: Vec<GapReport>,
@@ -224,7 +226,7 @@ impl RunReport {
                 ExportStatus::Failed => &mut totals.failed,
                 ExportStatus::Pending => &mut totals.pending,
             } += 1;
-            totals.fragments += export.fragments;
+            totals.fragments += export.fragments.unwrap_or(0);
             totals.bytes += export.bytes;
             totals.media_ms += export.media_ms;
         }

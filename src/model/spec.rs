@@ -101,6 +101,39 @@ pub enum GapTolerance {
     Fixed(u32),
 }
 
+/// How a range is cut into requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Chunking {
+    /// By what ListFragments lists.
+    #[default]
+    Auto,
+    /// Into windows of so many milliseconds, without listing anything.
+    Fixed(u32),
+}
+
+impl Chunking {
+    /// Whether fragments are not listed, and so not known.
+    pub const fn is_fixed(self) -> bool {
+        matches!(self, Self::Fixed(_))
+    }
+}
+
+impl std::fmt::Display for Chunking {
+    /// As a job file writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self::Fixed(length_ms) = self else { return f.write_str("auto") };
+        let mut rest = *length_ms;
+        for (unit, ms) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+            if rest >= ms {
+                write!(f, "{}{unit}", rest / ms)?;
+                rest %= ms;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a change of codec private data or tracks inside an export does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -158,6 +191,9 @@ pub struct ExportSpec {
     pub timestamps: TimestampKind,
     /// Which fragments at the start belong to the range.
     pub edges: Edges,
+    /// How the range is cut into requests. Specifications stored by earlier versions do not say.
+    #[serde(default)]
+    pub chunk: Chunking,
     /// What the output's clock does over a gap.
     pub timeline: Timeline,
     /// Whether a gap makes the export incomplete.

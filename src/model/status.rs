@@ -115,11 +115,13 @@ pub struct ExportRecordReport {
     pub manifest: Option<PathBuf>,
     /// Its chunks.
     pub chunks: ChunkTally,
-    /// Fragments planned.
-    pub fragments: u64,
-    /// Bytes planned, as listed.
+    /// How its range was cut: `auto`, or the length of fixed windows such as `3m`.
+    pub chunk: String,
+    /// Fragments planned; `None` where nothing is listed, with fixed windows.
+    pub fragments: Option<u64>,
+    /// Bytes planned, as listed; with fixed windows the size of what was fetched.
     pub bytes: u64,
-    /// Milliseconds of media planned.
+    /// Milliseconds of media planned; with fixed windows what the videos hold, once they are made.
     pub media_ms: u64,
     /// When it became done, partial or empty.
     #[serde(serialize_with = "rfc3339_or_null")]
@@ -206,7 +208,7 @@ impl StatusTotals {
             sum.rejected += export.chunks.rejected;
             sum.expired += export.chunks.expired;
             sum.failed += export.chunks.failed;
-            totals.fragments += export.fragments;
+            totals.fragments += export.fragments.unwrap_or(0);
             totals.bytes += export.bytes;
             totals.media_ms += export.media_ms;
         }

@@ -61,9 +61,9 @@ pub struct DroppedFragment {
 /// One request: consecutive fragments of a window and the bounds that select exactly them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlannedChunk {
-    /// Index of its first fragment in the window.
+    /// Index of its first fragment in the window; of a fixed window its place, which only orders.
     pub first: usize,
-    /// How many fragments it has, at least 1.
+    /// How many fragments it has, at least 1; 0 of a fixed window, where they are not known.
     pub count: usize,
     /// What to ask for.
     pub bounds: RequestBounds,

@@ -6,6 +6,7 @@
 mod chunks;
 mod coverage;
 mod estimate;
+mod fixed;
 mod order;
 mod reckoning;
 mod session;
@@ -20,6 +21,7 @@ pub use chunks::{
 };
 pub use coverage::{Coverage, Gap, Skew, Survey, gap_tolerance_ms};
 pub use estimate::{Rates, Turn, Work, turns};
+pub use fixed::{fixed_gaps, fixed_points, fixed_windows, halve_fixed, is_halvable, plan_fixed};
 pub use order::{ChunkSpan, IngestionOrder, MergeOrder, follows};
 pub use reckoning::{MediaClock, Reckoner, Reckoning};
-pub use window::{list_bounds, list_page_size, windows};
+pub use window::{list_bounds, list_page_size, windows, windows_of};

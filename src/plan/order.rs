@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::reckoning::Walk;
 use super::session::{Sessions, Span, overlap, slack_ms};
 use super::window::MAX_FRAGMENT_MS;
-use crate::model::{Fragment, FragmentNumber, TimestampKind, UtcMillis};
+use crate::model::{Fragment, FragmentNumber, UtcMillis};
 
 /// What has to be known of a chunk, or of a stretch of one, to give it its place.
 #[derive(Debug, Clone)]
@@ -46,46 +47,83 @@ pub fn follows(earlier: (&Fragment, UtcMillis), later: (&Fragment, UtcMillis)) -
     earlier.0.number < later.0.number && !overlap(&before.span(), &after.span())
 }
 
-/// Puts fragments, given in order of the selecting clock, into the order of ingestion where that clock is the
-/// server's: it stamps what comes in, but some of it late, so that neighbours change places.
+/// The order of an output that the server's clock orders: that of ingestion, except that sessions which come at the
+/// same time follow each other.
 ///
-/// Holds what is not older than [`MAX_FRAGMENT_MS`] than the newest.
+/// The server stamps what comes in, some of it late, so that neighbours change places; what is older than the longest
+/// fragment keeps its place. Of the producer's clock only the distances within a session are believed: a camera that
+/// starts without a clock, or is put right, must not scatter its footage. Memory grows with the longest stretch in which
+/// sessions come in turns.
 #[derive(Debug)]
 pub struct IngestionOrder<T> {
-    selector: TimestampKind,
-    waiting: BTreeMap<FragmentNumber, (UtcMillis, T)>,
+    /// Given in order of the server's clock, not yet in order of numbers.
+    waiting: BTreeMap<FragmentNumber, (Fragment, T)>,
+    walk: Walk,
+    tolerance_ms: i64,
+    /// What has come since sessions come in turns: the session, until when it can go on, the payload.
+    turns: Vec<(usize, UtcMillis, T)>,
 }
 
 impl<T> IngestionOrder<T> {
-    /// Begins an output; by producer timestamps the order stays as it is.
-    pub fn new(selector: TimestampKind) -> Self {
-        Self { selector, waiting: BTreeMap::new() }
+    /// Begins an output; `tolerance_ms` is how much time between two fragments is still no gap.
+    pub fn new(tolerance_ms: i64) -> Self {
+        Self { waiting: BTreeMap::new(), walk: Walk::new(tolerance_ms), tolerance_ms, turns: Vec::new() }
     }
 
     /// Takes the next fragment and gives back those whose place is now certain.
     pub fn push(&mut self, fragment: &Fragment, payload: T) -> Vec<T> {
-        let start = fragment.start(self.selector);
-        self.waiting.insert(fragment.number.clone(), (start, payload));
-        let held_ms = match self.selector {
-            TimestampKind::Server => MAX_FRAGMENT_MS,
-            TimestampKind::Producer => 0,
-        };
+        let newest = fragment.server;
+        self.waiting.insert(fragment.number.clone(), (fragment.clone(), payload));
         let mut ready = Vec::new();
-        while let Some(oldest) = self.waiting.first_entry().filter(|oldest| start - oldest.get().0 >= held_ms)
+        while let Some(oldest) = self.waiting.first_entry()
+            && newest - oldest.get().0.server >= MAX_FRAGMENT_MS
         {
-            ready.push(oldest.remove().1);
+            let (fragment, payload) = oldest.remove();
+            ready.extend(self.take(&fragment, payload));
         }
         ready
     }
 
+    /// Takes the next fragment in order of its number.
+    fn take(&mut self, fragment: &Fragment, payload: T) -> Vec<T> {
+        let session = self.walk.session(fragment);
+        let goes_on = |(of, until, _): &(usize, UtcMillis, T)| {
+            *of != session && *until + self.tolerance_ms > fragment.server
+        };
+        let in_turns = self.turns.iter().any(goes_on);
+        let ready = if in_turns { Vec::new() } else { self.one_after_another() };
+        self.turns.push((session, fragment.server + i64::from(fragment.length_ms), payload));
+        ready
+    }
+
+    /// The sessions of a stretch, in order of their first fragments.
+    fn one_after_another(&mut self) -> Vec<T> {
+        let mut order: Vec<usize> = Vec::new();
+        for (session, ..) in &self.turns {
+            if !order.contains(session) {
+                order.push(*session);
+            }
+        }
+        let place = |session: usize| order.iter().position(|other| *other == session);
+        let mut stretch = std::mem::take(&mut self.turns);
+        // Stable: within a session the order stays.
+        stretch.sort_by_key(|(session, ..)| place(*session));
+        stretch.into_iter().map(|(.., payload)| payload).collect()
+    }
+
     /// Gives back the rest.
     pub fn finish(&mut self) -> Vec<T> {
-        std::mem::take(&mut self.waiting).into_values().map(|(_, payload)| payload).collect()
+        let mut rest = Vec::new();
+        for (fragment, payload) in std::mem::take(&mut self.waiting).into_values() {
+            rest.extend(self.take(&fragment, payload));
+        }
+        rest.extend(self.one_after_another());
+        rest
     }
 }
 
-/// Puts chunks (or stretches of them), given in order of the selecting clock, into the order of the output: that of time, except that
-/// sessions which overlap follow each other in order of ingestion.
+/// Puts chunks (or stretches of them), given in order of the producer's clock, into the order of an output that this
+/// clock orders: the same, except that sessions which overlap follow each other in order of ingestion.
 ///
 /// Memory grows with the longest stretch in which sessions overlap, not with the number of chunks.
 #[derive(Debug)]
@@ -178,11 +216,12 @@ mod tests {
         assert!(!follows((1, 0), (11, 3)) && !follows((2, 0), (1, 2_000)) && !follows((1, 2_000), (2, 0)));
     }
 
-    fn straightened(selector: TimestampKind, listed: &[(u64, i64)]) -> Vec<u64> {
-        let mut order = IngestionOrder::new(selector);
+    /// The numbers of fragments (number, producer, server), told in that order, in the order of ingestion.
+    fn ingested(listed: &[(u64, i64, i64)]) -> Vec<u64> {
+        let mut order = IngestionOrder::new(1_000);
         let mut output = Vec::new();
-        for (number, at) in listed {
-            output.extend(order.push(&fragment(*number, *at, *at), *number));
+        for (number, producer, server) in listed {
+            output.extend(order.push(&fragment(*number, *producer, *server), *number));
             assert!(order.waiting.len() <= 11, "it holds no more than it needs");
         }
         output.extend(order.finish());
@@ -191,15 +230,47 @@ mod tests {
 
     #[test]
     fn server_timestamps_that_hop_do_not_change_the_order_of_ingestion() {
-        let hops = [(2, 1_000), (1, 1_003), (4, 5_000), (3, 9_000), (5, 23_000), (6, 90_000), (7, 120_000)];
-        assert_eq!(straightened(TimestampKind::Server, &hops), [1, 2, 3, 4, 5, 6, 7]);
-        let steady: Vec<_> = (0..1_000).map(|at| (at, 2_000 * i64::try_from(at).expect("few"))).collect();
-        assert_eq!(straightened(TimestampKind::Server, &steady), (0..1_000).collect::<Vec<_>>());
+        let hops =
+            [(2, 2_000, 1_000), (1, 0, 1_003), (4, 6_000, 5_000), (3, 4_000, 9_000), (5, 8_000, 23_000)];
+        assert_eq!(ingested(&hops), [1, 2, 3, 4, 5]);
+        let steady: Vec<_> = (0..1_000)
+            .map(|number| {
+                let at = 2_000 * i64::try_from(number).expect("few");
+                (number, at, at)
+            })
+            .collect();
+        assert_eq!(ingested(&steady), (0..1_000).collect::<Vec<_>>());
     }
 
     #[test]
-    fn producer_timestamps_are_left_in_their_order() {
-        assert_eq!(straightened(TimestampKind::Producer, &[(9, 0), (1, 2), (8, 2_000)]), [9, 1, 8]);
+    fn sessions_that_come_in_turns_follow_each_other() {
+        // Older footage is sent while the camera records.
+        let live = |number: u64, at: i64| (number, 100_000 + at, 100_200 + at);
+        let turns = [
+            live(1, 0),
+            (2, 50_000, 101_500),
+            live(3, 2_000),
+            (4, 52_000, 103_500),
+            live(5, 4_000),
+            (6, 54_000, 105_500),
+            live(7, 6_000),
+            live(8, 8_000),
+            live(9, 10_000),
+        ];
+        assert_eq!(ingested(&turns), [1, 3, 5, 7, 8, 2, 4, 6, 9]);
+    }
+
+    #[test]
+    fn a_camera_that_starts_without_a_clock_keeps_its_place() {
+        let rebooted = [
+            (1, 0, 200),
+            (2, 2_000, 2_200),
+            (3, -900_000_000, 60_300),
+            (4, -899_998_000, 62_300),
+            (5, 64_000, 64_200),
+            (6, 66_000, 66_200),
+        ];
+        assert_eq!(ingested(&rebooted), [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

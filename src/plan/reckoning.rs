@@ -87,9 +87,9 @@ fn delay_ms(fragment: &Fragment) -> i64 {
     fragment.server - fragment.producer
 }
 
-/// Divides fragments into sessions: runs in which the producer's clock goes forward as media does.
+/// Divides fragments, in order of ingestion, into sessions: runs in which the producer's clock goes forward as media does.
 #[derive(Debug)]
-struct Walk {
+pub(super) struct Walk {
     tolerance_ms: i64,
     sessions: usize,
     /// The latest of them, the youngest last.
@@ -107,12 +107,12 @@ struct Session {
 }
 
 impl Walk {
-    fn new(tolerance_ms: i64) -> Self {
+    pub(super) fn new(tolerance_ms: i64) -> Self {
         Self { tolerance_ms, sessions: 0, recent: VecDeque::new() }
     }
 
     /// The session of the next fragment: the youngest that it goes on with, or a new one.
-    fn session(&mut self, fragment: &Fragment) -> usize {
+    pub(super) fn session(&mut self, fragment: &Fragment) -> usize {
         let tolerance_ms = self.tolerance_ms;
         let goes_on = |session: &&mut Session| session.is_followed_by(fragment, tolerance_ms);
         let youngest = self.recent.iter_mut().filter(goes_on).max_by(|a, b| a.number.cmp(&b.number));

@@ -1,6 +1,7 @@
 //! Windows: the hours in which an export is listed and planned.
 
-use crate::model::{Edges, RequestBounds, TimeRange, UtcMillis};
+use super::fixed::fixed_windows;
+use crate::model::{Chunking, Edges, ExportSpec, RequestBounds, TimeRange, UtcMillis};
 
 /// The longest that a fragment can be (KVS.md, "Words"): how far before a range one that reaches into it can begin.
 pub(super) const MAX_FRAGMENT_MS: i64 = 20_000;
@@ -34,6 +35,14 @@ pub fn windows(range: TimeRange, edges: Edges) -> Vec<TimeRange> {
         edge = edge + WINDOW_MS;
     }
     windows
+}
+
+/// The windows of an export: hours to list, or units of fixed windows.
+pub fn windows_of(spec: &ExportSpec) -> Vec<TimeRange> {
+    match spec.chunk {
+        Chunking::Auto => windows(spec.range, spec.edges),
+        Chunking::Fixed(length_ms) => fixed_windows(spec.range, length_ms),
+    }
 }
 
 /// The inclusive bounds to list for a window: the window and its surroundings.

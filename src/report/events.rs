@@ -49,6 +49,9 @@ pub enum ProgressEvent<'a> {
         planned_bytes: u64,
         size_bytes: u64,
     },
+    WindowEmpty {
+        export: &'a ExportId,
+    },
     ChunkSplit {
         export: &'a ExportId,
         into: u64,
@@ -202,6 +205,7 @@ impl<'a> ProgressEvent<'a> {
             RunEvent::ChunkFetched { export, planned_bytes, size_bytes } => {
                 Self::ChunkFetched { export, planned_bytes: *planned_bytes, size_bytes: *size_bytes }
             }
+            RunEvent::WindowEmpty { export } => Self::WindowEmpty { export },
             RunEvent::ChunkSplit { export, into } => Self::ChunkSplit { export, into: *into },
             RunEvent::Throttled { stream } => Self::Throttled { stream },
             RunEvent::Retrying { stream, api, attempt, delay_ms, error } => {
@@ -303,6 +307,7 @@ pub(super) mod tests {
             RunEvent::StreamResumed { stream: stream() },
             RunEvent::DiskLow { free: 3_200_000_000, needed: 5_000_000_000 },
             RunEvent::DiskFreed,
+            RunEvent::WindowEmpty { export: export() },
             RunEvent::Warning { message: "the camera's clock is 26 h ahead".to_owned() },
             RunEvent::MergeStarted { export: export() },
             RunEvent::ExportFinished { export: export(), state: ExportState::Done, error: None },
@@ -365,6 +370,7 @@ pub(super) mod tests {
         {"schema":"kvs-export/progress/1","time":"2026-03-03T00:40:00.500Z","event":"stream_resumed","stream":"yard"}
         {"schema":"kvs-export/progress/1","time":"2026-03-03T00:40:00.500Z","event":"disk_low","free":3200000000,"needed":5000000000}
         {"schema":"kvs-export/progress/1","time":"2026-03-03T00:40:00.500Z","event":"disk_freed"}
+        {"schema":"kvs-export/progress/1","time":"2026-03-03T00:40:00.500Z","event":"window_empty","export":"9f86d081884c7d65"}
         {"schema":"kvs-export/progress/1","time":"2026-03-03T00:40:00.500Z","event":"warning","message":"the camera's clock is 26 h ahead"}
         {"schema":"kvs-export/progress/1","time":"2026-03-03T00:40:00.500Z","event":"merge_started","export":"9f86d081884c7d65"}
         {"schema":"kvs-export/progress/1","time":"2026-03-03T00:40:00.500Z","event":"export_finished","export":"9f86d081884c7d65","status":"done","error":null}

@@ -43,15 +43,21 @@ fn described(export: &PlannedExport, folder: &Path, paint: Paint) -> String {
     let output = export.output.strip_prefix(folder).unwrap_or(&export.output);
     line(format!("output: {}", output.display()));
     if export.chunks.total > 0 {
-        line(format!(
-            "video: {} in {}, {}",
-            millis(export.media_ms),
-            fragments(export.fragments),
-            bytes(export.bytes)
-        ));
+        let windows = format!("{} of {}", counted(export.chunks.total, "window"), export.chunk);
+        line(match (export.fragments, export.media_ms, export.bytes) {
+            (Some(count), Some(media_ms), Some(size)) => {
+                format!("video: {} in {}, {}", millis(media_ms), fragments(count), bytes(size))
+            }
+            (_, Some(media_ms), Some(size)) => {
+                format!("video: {} in {windows}, {}", millis(media_ms), bytes(size))
+            }
+            _ => format!("video: {windows}; what is in them is known when they are fetched"),
+        });
     }
-    if export.outstanding.chunks > 0 {
-        let time = millis(export.time_ms);
+    if export.outstanding.chunks > 0 && export.fragments.is_none() {
+        line(format!("fetch: {} at least", counted(export.outstanding.chunks, "clip")));
+    } else if export.outstanding.chunks > 0 {
+        let time = millis(export.time_ms.unwrap_or(0));
         line(format!(
             "fetch: {}, {}, {time} at the quotas",
             clips(&export.outstanding),
@@ -121,9 +127,24 @@ fn totals(report: &PlanReport) -> String {
     if totals.calls.get_clip + totals.calls.list_fragments == 0 {
         return text;
     }
-    text +=
-        &format!("fetch: {}, {}\n", clips(&totals.outstanding), millis(totals.time_ms) + " at the quotas");
+    let listed = totals.outstanding.chunks > totals.fixed_windows || totals.fixed_windows == 0;
+    if listed {
+        let of_listings = Outstanding {
+            chunks: totals.outstanding.chunks.saturating_sub(totals.fixed_windows),
+            ..totals.outstanding
+        };
+        text += &format!("fetch: {}, {}\n", clips(&of_listings), millis(totals.time_ms) + " at the quotas");
+    }
+    if totals.fixed_windows > 0 {
+        text += &format!(
+            "fetch: {} of fixed windows, at least; bytes, time and cost are known when they are fetched\n",
+            counted(totals.fixed_windows, "clip")
+        );
+    }
     text += &format!("requests: {}\n", requests(&totals.calls));
+    if !listed {
+        return text;
+    }
     text += &format!(
         "cost: {} for consumed media, an estimate for us-east-1; egress is extra\n",
         cost(&totals.outstanding)

@@ -21,16 +21,17 @@ fn export(action: PlanAction, stream: &str) -> PlannedExport {
         action,
         output: PathBuf::from(format!("/jobs/exports/{stream}.mp4")),
         chunks: PlannedChunks { total: 108, fetched: 0 },
-        fragments: 21_600,
-        bytes: 21_600_000_000,
-        media_ms: 43_200_000,
+        chunk: "auto".to_owned(),
+        fragments: Some(21_600),
+        bytes: Some(21_600_000_000),
+        media_ms: Some(43_200_000),
         gaps: Vec::new(),
         expires_at: Some(START + 86_400_000),
         expires_before_turn: false,
         outstanding,
         calls: PlannedCalls { get_clip: 108, list_tags_for_stream: 1, ..PlannedCalls::default() },
-        cost_usd: outstanding.cost_usd(),
-        time_ms: 61_715,
+        cost_usd: Some(outstanding.cost_usd()),
+        time_ms: Some(61_715),
         warnings: Vec::new(),
         error: None,
     }
@@ -41,8 +42,8 @@ fn idle(action: PlanAction, stream: &str) -> PlannedExport {
     PlannedExport {
         outstanding: Outstanding::default(),
         calls: PlannedCalls::default(),
-        cost_usd: 0.0,
-        time_ms: 0,
+        cost_usd: Some(0.0),
+        time_ms: Some(0),
         expires_at: None,
         ..export(action, stream)
     }
@@ -70,9 +71,9 @@ pub(in crate::report) fn everything() -> PlanReport {
     let half = Outstanding { chunks: 54, fragments: 10_800, bytes: 10_800_000_000 };
     let nothing = PlannedExport {
         chunks: PlannedChunks::default(),
-        fragments: 0,
-        bytes: 0,
-        media_ms: 0,
+        fragments: Some(0),
+        bytes: Some(0),
+        media_ms: Some(0),
         ..idle(PlanAction::New, "cellar")
     };
     report(vec![
@@ -84,7 +85,7 @@ pub(in crate::report) fn everything() -> PlanReport {
         PlannedExport {
             chunks: PlannedChunks { total: 108, fetched: 54 },
             outstanding: half,
-            cost_usd: half.cost_usd(),
+            cost_usd: Some(half.cost_usd()),
             expires_before_turn: true,
             ..export(PlanAction::Resume, "loading-dock")
         },
@@ -191,4 +192,32 @@ fn a_small_cost_is_not_told_as_none() {
     );
     let day = Outstanding { bytes: 43_200_000_000, ..Outstanding::default() };
     assert_eq!(cost(&day), "about $0.37");
+}
+
+#[test]
+fn fixed_windows_are_told_without_numbers_that_nobody_knows() {
+    let windows = PlannedExport {
+        chunk: "3m".to_owned(),
+        chunks: PlannedChunks { total: 240, fetched: 0 },
+        fragments: None,
+        bytes: None,
+        media_ms: None,
+        cost_usd: None,
+        time_ms: None,
+        outstanding: Outstanding { chunks: 240, ..Outstanding::default() },
+        calls: PlannedCalls { get_clip: 240, list_tags_for_stream: 1, ..PlannedCalls::default() },
+        ..export(PlanAction::New, "yard")
+    };
+    let text = plan_text(&report(vec![windows]), Path::new("/jobs"), false);
+    insta::assert_snapshot!(text, @r"
+    + new  nightly  yard  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
+        output: exports/yard.mp4
+        video: 240 windows of 3m; what is in them is known when they are fetched
+        fetch: 240 clips at least
+        kept by the stream until: 2026-03-03T08:00:00.000Z
+
+    1 export: 1 new
+    fetch: 240 clips of fixed windows, at least; bytes, time and cost are known when they are fetched
+    requests: 3 DescribeStream, 5 GetDataEndpoint, 0 ListFragments, 240 GetClip, 1 ListTagsForStream
+    ");
 }

@@ -90,7 +90,14 @@ impl OpenExport {
 
     /// How much of its media is on disk, in percent; unknown while it is listed.
     pub(super) fn percent(&self) -> Option<u64> {
-        (self.phase != Phase::Listing).then(|| percent(self.bytes_on_disk(), self.bytes_planned))
+        (self.phase != Phase::Listing).then(|| {
+            // What is in fixed windows is not known: there it is the share of the windows.
+            if self.bytes_planned == 0 && self.chunks() > 0 {
+                percent(self.chunks_on_disk(), self.chunks())
+            } else {
+                percent(self.bytes_on_disk(), self.bytes_planned)
+            }
+        })
     }
 }
 
@@ -177,6 +184,10 @@ impl RunState {
                 });
                 None
             }
+            RunEvent::WindowEmpty { export } => {
+                self.change(&export, |open| open.chunks_fetched += 1);
+                None
+            }
             RunEvent::ChunkSplit { export, into } => {
                 self.change(&export, |open| open.chunks_planned += into.saturating_sub(1));
                 None
@@ -260,7 +271,13 @@ impl RunState {
             return vec!["looking at the streams".to_owned()];
         }
         let (so_far, at_least) = if sums.final_totals { ("", "") } else { (" planned so far", "at least ") };
-        let mut parts = vec![format!("{} of {}{so_far}", bytes(sums.bytes_on_disk), bytes(sums.bytes))];
+        let mut parts = Vec::new();
+        if sums.bytes > 0 || sums.chunks == 0 {
+            parts.push(format!("{} of {}{so_far}", bytes(sums.bytes_on_disk), bytes(sums.bytes)));
+        } else if let Some(rate) = rate {
+            // Fixed windows alone: how much is in them is not known.
+            parts.push(format!("{}/s", bytes(rate)));
+        }
         if let (Some(rate), Some(left)) = (rate, sums.time_left(rate)) {
             parts.push(format!("{}/s", bytes(rate)));
             parts.push(format!("{at_least}{} left", duration(left)));

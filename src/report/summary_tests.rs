@@ -23,7 +23,8 @@ fn export(stream: &str, status: ExportStatus) -> ExportReport {
         output: Vec::new(),
         manifest: None,
         chunks: ChunkTally { total: 6, fetched: 6, ..ChunkTally::default() },
-        fragments: 45,
+        chunk: "auto".to_owned(),
+        fragments: Some(45),
         bytes: 6_150_000,
         media_ms: 90_000,
         gaps: Vec::new(),
@@ -103,7 +104,7 @@ fn what_failed_is_named_with_the_way_out() {
     let unknown = ExportReport {
         id: None,
         chunks: ChunkTally::default(),
-        fragments: 0,
+        fragments: Some(0),
         bytes: 0,
         media_ms: 0,
         error: Some("there is no stream \"ghost\" in us-west-2".to_owned()),

@@ -1,7 +1,6 @@
 //! Tries each call that a run needs once on every stream, as cheaply as it can be tried.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
@@ -12,11 +11,12 @@ use super::observe::Observer;
 use super::planner::NoEvents;
 use super::prepare::Asked;
 use super::stop::Stop;
-use crate::archive::{Archive, ArchiveError, ClipQuery, ClipSink, FailureKind, ListQuery, StreamDescription};
+use super::window::{self, Glance};
+use crate::archive::{Archive, ArchiveError, ClipQuery, FailureKind, ListQuery, StreamDescription};
 use crate::error::chain;
 use crate::model::event::EventSink;
 use crate::model::validate_report::{Check, CheckStatus};
-use crate::model::{ExportSpec, Fragment, RequestBounds, StreamSelector, TimestampKind, UtcMillis};
+use crate::model::{Chunking, ExportSpec, Fragment, RequestBounds, StreamSelector, TimestampKind, UtcMillis};
 
 /// Streams at a time.
 const STREAMS_AT_ONCE: usize = 8;
@@ -47,6 +47,7 @@ pub async fn check_streams(
     now: UtcMillis,
 ) -> Result<StreamChecks, Stop> {
     let mut specs: BTreeMap<&StreamSelector, Vec<&ExportSpec>> = BTreeMap::new();
+    let mut listed: BTreeSet<&StreamSelector> = BTreeSet::new();
     let mut selectors = Vec::new();
     for Asked { spec, pending } in asked {
         let of_stream = specs.entry(&spec.stream).or_insert_with(|| {
@@ -54,12 +55,16 @@ pub async fn check_streams(
             Vec::new()
         });
         of_stream.extend((!pending).then_some(spec));
+        if !spec.chunk.is_fixed() {
+            listed.insert(&spec.stream);
+        }
     }
-    let specs = &specs;
+    let (specs, listed) = (&specs, &listed);
     let mut checked = stream::iter(selectors)
         .map(|selector| async move {
             let mut of_stream = OfStream::new(archive, selector, now);
-            of_stream.check(specs.get(selector).map_or(&[], Vec::as_slice)).await?;
+            let needs_listing = listed.contains(selector);
+            of_stream.check(specs.get(selector).map_or(&[], Vec::as_slice), needs_listing).await?;
             Ok::<_, Stop>(of_stream)
         })
         .buffered(STREAMS_AT_ONCE);
@@ -94,8 +99,8 @@ impl<'a> OfStream<'a> {
         self.checks.push(Check::new(&self.subject, check, status, message));
     }
 
-    /// All of them; `specs` are the stream's exports whose windows are over.
-    async fn check(&mut self, specs: &[&ExportSpec]) -> Result<(), Stop> {
+    /// All of them; `specs` are the stream's exports whose windows are over. With fixed windows alone nothing is listed.
+    async fn check(&mut self, specs: &[&ExportSpec], needs_listing: bool) -> Result<(), Stop> {
         let observer = Observer::new(&no_events());
         let stream = match self.archive.describe_stream(self.selector, &observer).await {
             Ok(stream) => stream,
@@ -112,6 +117,14 @@ impl<'a> OfStream<'a> {
         self.add(DESCRIBE, CheckStatus::Ok, format!("it is {}", stream.arn));
         self.retention(&stream, specs);
         self.media_type(&stream);
+        if !needs_listing {
+            self.add(LIST, CheckStatus::Ok, "not needed: all its jobs use fixed windows (`chunk`)");
+            match specs.iter().max_by_key(|spec| spec.range.end()) {
+                Some(latest) => self.clip_of_window(&stream, latest).await?,
+                None => self.add(CLIP, CheckStatus::Untested, "none of its ranges is over yet"),
+            }
+            return self.tags(&stream).await;
+        }
         match self.list(&stream, specs).await? {
             Ok((timestamps, fragment)) => self.clip(&stream, timestamps, &fragment).await?,
             Err(reason) => self.add(CLIP, CheckStatus::Untested, reason),
@@ -225,30 +238,59 @@ impl<'a> OfStream<'a> {
             bounds: RequestBounds { start, end: start + 1 },
             fragments: 1,
             attempts: 1,
+            may_list: true,
         };
         let mut sink = Glance::default();
         let observer = Observer::new(&no_events());
         let answer = self.archive.get_clip(&query, &mut sink, &observer).await;
         match answer {
-            Err(error) if !sink.has_seen_media => {
-                if error.kind == FailureKind::Denied && error.message.to_ascii_lowercase().contains("kms") {
-                    self.denied = true;
-                    let key = stream.kms_key.as_deref().unwrap_or("the stream's key");
-                    let message = format!("grant kms:Decrypt on {key} ({})", error.message);
-                    return self.failed(DECRYPT, error, message);
-                }
-                if matches!(error.kind, FailureKind::MediaUnsupported | FailureKind::MediaRefused) {
-                    let message = format!("{}; {WAY_OUT}", chain(&error));
-                    return self.failed("media type", error, message);
-                }
-                self.permission(CLIP, error)
-            }
+            Err(error) if !sink.has_seen_media => self.clip_failed(stream, error),
             _ => {
                 self.add(ENDPOINT, CheckStatus::Ok, "for GetClip");
                 self.add(CLIP, CheckStatus::Ok, format!("the fragment of {start} is served"));
                 Ok(())
             }
         }
+    }
+
+    /// Asks for the last fixed window of a range and hangs up when its first bytes come.
+    async fn clip_of_window(&mut self, stream: &StreamDescription, spec: &ExportSpec) -> Result<(), Stop> {
+        let Chunking::Fixed(length_ms) = spec.chunk else { return Ok(()) };
+        let end = spec.range.end() - 1;
+        let start = spec.range.start().max(end - i64::from(length_ms) + 1);
+        let observer = Observer::new(&no_events());
+        let of = (&stream.arn, spec.timestamps);
+        let bounds = RequestBounds { start, end };
+        match window::glance(self.archive, of, bounds, 1, &observer).await {
+            Ok(seen) => {
+                let what = if seen { "media is served" } else { "there is no media" };
+                self.add(ENDPOINT, CheckStatus::Ok, "for GetClip");
+                self.add(CLIP, CheckStatus::Ok, format!("{what} from {start} to {end}"));
+                Ok(())
+            }
+            // It answers; a run finds out what of the window can be had.
+            Err(error) if matches!(error.kind, FailureKind::MediaRefused | FailureKind::OutsideRetention) => {
+                self.add(ENDPOINT, CheckStatus::Ok, "for GetClip");
+                self.add(CLIP, CheckStatus::Ok, format!("it answers: {}", error.message));
+                Ok(())
+            }
+            Err(error) => self.clip_failed(stream, error),
+        }
+    }
+
+    /// Notes that no clip is served.
+    fn clip_failed(&mut self, stream: &StreamDescription, error: ArchiveError) -> Result<(), Stop> {
+        if error.kind == FailureKind::Denied && error.message.to_ascii_lowercase().contains("kms") {
+            self.denied = true;
+            let key = stream.kms_key.as_deref().unwrap_or("the stream's key");
+            let message = format!("grant kms:Decrypt on {key} ({})", error.message);
+            return self.failed(DECRYPT, error, message);
+        }
+        if matches!(error.kind, FailureKind::MediaUnsupported | FailureKind::MediaRefused) {
+            let message = format!("{}; {WAY_OUT}", chain(&error));
+            return self.failed("media type", error, message);
+        }
+        self.permission(CLIP, error)
     }
 
     async fn tags(&mut self, stream: &StreamDescription) -> Result<(), Stop> {
@@ -287,23 +329,6 @@ impl<'a> OfStream<'a> {
 
 fn no_events() -> Arc<dyn EventSink> {
     Arc::new(NoEvents)
-}
-
-/// Takes the first bytes of a clip and wants no more.
-#[derive(Debug, Default)]
-struct Glance {
-    has_seen_media: bool,
-}
-
-impl ClipSink for Glance {
-    fn restart(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.has_seen_media |= !bytes.is_empty();
-        Err(io::Error::other("enough was seen"))
-    }
 }
 
 /// Why no clip can be made of media of that type (KVS.md, "Calls").

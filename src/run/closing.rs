@@ -15,6 +15,7 @@ use super::finish::{self, MergeFailure, MergeJob, Staged};
 use super::list;
 use super::observe::Observer;
 use super::stop::Stop;
+use super::window;
 use crate::archive::{ArchiveError, FailureKind};
 use crate::crash_point::{Point, reached};
 use crate::error::chain;
@@ -73,7 +74,9 @@ impl Dispatcher<'_> {
         if failed > 0 {
             let error = self.first_failure(index, failed)?;
             self.give_up(index, &error)
-        } else if counts.leaves().chunks == 0 {
+        } else if let Some(error) = self.fixed_gaps_error(index)? {
+            self.give_up(index, &error)
+        } else if !counts.anything_but_empty() {
             self.probe_other_clock(index);
             Ok(())
         } else {
@@ -92,10 +95,24 @@ impl Dispatcher<'_> {
             store.move_export(&export.id, ExportState::Planning, ExportEvent::Planned)?;
             reached(Point::ExportPlanned);
         }
+        if export.spec.chunk.is_fixed() {
+            return Ok(());
+        }
         let facts = Facts::gather(store, &export.id, &export.spec)?;
         export.failed = gaps_error(&export.spec, &facts.gaps);
         self.facts.gaps.insert(export.id.clone(), facts.gap_reports());
         Ok(())
+    }
+
+    /// Of fixed windows it is known only at the end which have no media.
+    fn fixed_gaps_error(&mut self, index: usize) -> Result<Option<String>, Stop> {
+        let export = &self.exports[index];
+        if !export.spec.chunk.is_fixed() {
+            return Ok(None);
+        }
+        let facts = Facts::gather(&self.request.store, &export.id, &export.spec)?;
+        self.facts.gaps.insert(export.id.clone(), facts.gap_reports());
+        Ok(gaps_error(&export.spec, &facts.gaps))
     }
 
     /// Before an export is called empty the other clock is asked: a wrong clock makes footage invisible.
@@ -105,10 +122,17 @@ impl Dispatcher<'_> {
         export.listing += 1;
         let (fetch, stream) = (Arc::clone(&self.fetch), Arc::clone(&export.stream));
         let (range, other) = (export.spec.range, export.spec.timestamps.other());
+        let is_fixed = export.spec.chunk.is_fixed();
         let observer = Observer::new(&self.request.events);
         self.tasks.spawn(async move {
             let bounds = inclusive(range);
-            let asking = list::any_fragment(&*fetch.archive, &stream.arn, other, bounds, &observer);
+            let asking = async {
+                if is_fixed {
+                    window::any_media(&*fetch.archive, &stream.arn, other, bounds, &observer).await
+                } else {
+                    list::any_fragment(&*fetch.archive, &stream.arn, other, bounds, &observer).await
+                }
+            };
             let result = fetch.unless_stopped(asking).await;
             let attempts = observer.into_attempts();
             match result {
@@ -126,7 +150,7 @@ impl Dispatcher<'_> {
             Ok(true) => {
                 let other = export.spec.timestamps.other().as_str();
                 let warning = format!(
-                    "the range is empty by its clock, but the archive lists fragments in it by {other} timestamps"
+                    "the range is empty by its clock, but the archive has fragments in it by {other} timestamps"
                 );
                 self.queue_merge(index, Some(warning));
             }
@@ -167,7 +191,7 @@ impl Dispatcher<'_> {
             let Some(index) = self.merge_queue.pop_front() else { break };
             let export = &self.exports[index];
             let store = &mut self.request.store;
-            if store.chunk_counts(&export.id)?.leaves().chunks > 0 {
+            if store.chunk_counts(&export.id)?.anything_but_empty() {
                 store.move_export(&export.id, ExportState::Fetching, ExportEvent::MergeStarted)?;
                 reached(Point::MergeBegun);
                 self.request.events.event(RunEvent::MergeStarted { export: export.id.clone() });
@@ -229,6 +253,9 @@ impl Dispatcher<'_> {
     fn conclude(&mut self, index: usize, staged: &Staged) -> Result<(), Stop> {
         let store = &mut self.request.store;
         let export = &mut self.exports[index];
+        if let Some(media_ms) = staged.media_ms {
+            store.learn_media_ms(&export.id, media_ms)?;
+        }
         store.set_outputs(&export.id, &staged.outputs)?;
         reached(Point::HashesStored);
         if let Err(error) = finish::publish(&export.id, &export.spec, &staged.outputs, &BTreeSet::new()) {
@@ -270,7 +297,11 @@ impl Dispatcher<'_> {
         let message = format!("{} is not as it was fetched; it is fetched again", path.display());
         self.request.events.event(RunEvent::Warning { message });
         self.undo_merge(index)?;
-        self.ledger.lose(index, self.request.store.chunk(chunk)?.planned.planned_bytes);
+        let lost = self.request.store.chunk(chunk)?.planned;
+        self.ledger.lose(index, lost.planned_bytes);
+        if lost.is_fixed() {
+            self.ledger.forgo(index, lost.planned_bytes);
+        }
         self.request.store.lose_chunk(chunk)?;
         fs::remove_file(path).map_err(Stop::of_fs)?;
         let export = &mut self.exports[index];

@@ -111,6 +111,8 @@ struct Claim {
     handed: u64,
     /// Of those, on the disk.
     landed: u64,
+    /// What chunks of unknown size may still bring, at most as a rule; not planned yet.
+    unknown: u64,
 }
 
 impl Claim {
@@ -178,8 +180,9 @@ impl Ledger {
         (planned, landed): (u64, u64),
     ) -> Result<(), FsError> {
         let (work, output) = (self.volume(work)?, self.volume(output)?);
+        let (granted, handed, unknown) = (0, 0, 0);
         let claim =
-            Claim { work, output, keep_chunks, planned, is_listed: false, granted: 0, handed: 0, landed };
+            Claim { work, output, keep_chunks, planned, is_listed: false, granted, handed, landed, unknown };
         self.claims.insert(export, claim);
         Ok(())
     }
@@ -251,9 +254,62 @@ impl Ledger {
         self.change(export, |claim| claim.landed = claim.landed.saturating_sub(bytes));
     }
 
+    /// Whether the export is the one that reserves as its size becomes known.
+    pub(super) fn is_early(&self, export: usize) -> bool {
+        self.early == Some(export)
+    }
+
+    /// Chunks of unknown size wait to be fetched, of so many bytes at most.
+    pub(super) fn may_bring(&mut self, export: usize, bytes: u64) {
+        self.change(export, |claim| claim.unknown += bytes);
+    }
+
+    /// Reserves for one more chunk of an export whose size is not known beforehand. Where all that is unknown fits, for any
+    /// such export; else for one at a time, as for the one that is fetched while it is listed.
+    ///
+    /// `Ok(false)`: it is not its turn; the error is what the disk lacks.
+    pub(super) fn reserve_more(&mut self, export: usize, bytes: u64) -> Result<bool, Shortage> {
+        let Some(claim) = self.claims.get(&export).copied() else { return Ok(false) };
+        let is_its_turn = self.early.is_none_or(|early| early == export) || self.unknown_fits();
+        if !is_its_turn || !claim.is_granted() || self.low_for(export).is_some() {
+            return Ok(false);
+        }
+        self.early.get_or_insert(export);
+        let more = Claim { planned: claim.planned.saturating_add(bytes), ..claim };
+        if let Some(shortage) = self.lacks(&more) {
+            return Err(shortage);
+        }
+        self.change(export, |claim| {
+            (claim.planned, claim.granted) = (more.planned, more.planned);
+            claim.unknown = claim.unknown.saturating_sub(bytes);
+        });
+        Ok(true)
+    }
+
+    /// Whether there is room for everything whose size is not known, beside what is reserved.
+    fn unknown_fits(&self) -> bool {
+        (0..self.volumes.len()).all(|volume| {
+            let unknown = self.claims.values().fold(0_u64, |sum, claim| {
+                let merged = claim.unknown.saturating_mul(claim.copies());
+                sum.saturating_add(claim.on(volume, claim.unknown, merged))
+            });
+            unknown <= self.room(volume)
+        })
+    }
+
+    /// A chunk lies on the disk whose size was not known: it takes what it is, and gives back what was reserved.
+    pub(super) fn land_as(&mut self, export: usize, expected: u64, size: u64) {
+        self.forgo(export, expected);
+        self.change(export, |claim| {
+            claim.planned += size;
+            claim.granted += size;
+            claim.landed += size;
+        });
+    }
+
     /// An export is about to be merged: what that writes is counted, whether it fits or not.
     pub(super) fn commit(&mut self, export: usize) {
-        self.change(export, |claim| claim.granted = claim.planned);
+        self.change(export, |claim| (claim.granted, claim.is_listed) = (claim.planned, true));
     }
 
     /// An export has ended.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::closing::MergeOutcome;
 use super::decide;
 use super::disk::{Ledger, Shortage};
-use super::export::{Answers, OpenExport, Phase};
+use super::export::{Answers, OpenExport, Phase, expected_bytes};
 use super::fetch::{self, FetchContext, FetchOutcome};
 use super::finish;
 use super::list::ListedWindow;
@@ -228,7 +228,8 @@ impl<'a> Dispatcher<'a> {
         let export = &mut self.exports[index];
         export.phase = Phase::Open;
         let counts = store.chunk_counts(&export.id)?;
-        let (total, fetched) = (counts.leaves().chunks, counts.in_state(ChunkState::Fetched).chunks);
+        let fetched = counts.in_state(ChunkState::Fetched).chunks;
+        let (total, empty) = (counts.leaves().chunks, counts.in_state(ChunkState::Empty).chunks);
         let is_resumed = total > 0 && !self.planned_first.contains(&index);
         if is_resumed {
             self.facts.resumed.insert(export.id.clone(), fetched);
@@ -238,7 +239,7 @@ impl<'a> Dispatcher<'a> {
             job: export.spec.job.clone(),
             stream: export.spec.stream.clone(),
             range: export.spec.range,
-            resumed: is_resumed.then_some((fetched, total)),
+            resumed: is_resumed.then_some((fetched + empty, total)),
         });
         if export.failed.is_some() {
             // Its listing did, before anything was opened.
@@ -258,16 +259,19 @@ impl<'a> Dispatcher<'a> {
             }
         }
         let export = &self.exports[index];
-        let store = &self.request.store;
         fs::create_dir_all(&fetch::export_folder(&self.request.work, &export.id)).map_err(Stop::of_fs)?;
-        let totals = store.export(&export.id)?.map(|record| record.totals).unwrap_or_default();
         self.find_unplanned(index)?;
+        let (store, export) = (&self.request.store, &self.exports[index]);
+        // Fixed windows are planned by now.
+        let counts = store.chunk_counts(&export.id)?;
+        let totals = store.export(&export.id)?.map(|record| record.totals).unwrap_or_default();
+        let known_bytes = if export.spec.chunk.is_fixed() { 0 } else { totals.planned_bytes };
         self.claim(index, &counts)?;
         let export = &self.exports[index];
         self.request.events.event(RunEvent::WindowPlanned {
             export: export.id.clone(),
-            chunks: total,
-            bytes: totals.planned_bytes,
+            chunks: counts.leaves().chunks,
+            bytes: known_bytes,
             media_ms: totals.media_ms,
             last: export.unplanned.is_empty(),
         });
@@ -326,18 +330,27 @@ impl<'a> Dispatcher<'a> {
     fn fetched(&mut self, index: usize, chunk: &ChunkRecord, outcome: FetchOutcome) -> Result<(), Stop> {
         let store = &mut self.request.store;
         let export = &mut self.exports[index];
-        let bytes = chunk.planned.planned_bytes;
+        let bytes = expected_bytes(&chunk.planned);
         match outcome {
             FetchOutcome::Fetched { size_bytes, sha256 } => {
                 export.answers = Answers::Usual;
                 store.record_fetched(chunk.id, size_bytes, &sha256)?;
                 reached(Point::ChunkRecorded);
-                self.ledger.land(index, bytes);
+                if chunk.planned.is_fixed() {
+                    self.ledger.land_as(index, bytes, size_bytes);
+                } else {
+                    self.ledger.land(index, bytes);
+                }
                 self.request.events.event(RunEvent::ChunkFetched {
                     export: export.id.clone(),
-                    planned_bytes: bytes,
+                    planned_bytes: chunk.planned.planned_bytes,
                     size_bytes,
                 });
+            }
+            FetchOutcome::Empty => {
+                store.move_chunk(chunk.id, ChunkState::Fetching, ChunkEvent::FoundEmpty)?;
+                self.ledger.forgo(index, bytes);
+                self.request.events.event(RunEvent::WindowEmpty { export: export.id.clone() });
             }
             FetchOutcome::TakeApart { error, refused } => self.take_apart(index, chunk, &error, refused)?,
             FetchOutcome::Rejected(error) => {
@@ -356,7 +369,7 @@ impl<'a> Dispatcher<'a> {
             }
             FetchOutcome::StreamFailed(error) => {
                 store.move_chunk(chunk.id, ChunkState::Fetching, ChunkEvent::Interrupted)?;
-                self.ledger.take_back(index, bytes);
+                self.take_back(index, chunk);
                 self.stream_failed(index, &error);
             }
             FetchOutcome::Stop(stop) => return Err(stop),
@@ -374,31 +387,47 @@ impl<'a> Dispatcher<'a> {
     ) -> Result<(), Stop> {
         let store = &mut self.request.store;
         let export = &mut self.exports[index];
-        let (fragments, _) = store.window_fragments(&export.id, chunk.window_seq)?;
         let first = chunk.planned.first_fragment as usize;
         let count = chunk.planned.fragment_count as usize;
         let whole =
             PlannedChunk { first, count, bounds: chunk.planned.bounds, bytes: chunk.planned.planned_bytes };
-        let halves = plan::split_chunk(&whole, &fragments[first..first + count], export.spec.timestamps);
+        let halves = if chunk.planned.is_fixed() {
+            plan::halve_fixed(&whole)
+        } else {
+            let (fragments, _) = store.window_fragments(&export.id, chunk.window_seq)?;
+            plan::split_chunk(&whole, &fragments[first..first + count], export.spec.timestamps)
+        };
         if let Some(halves) = halves {
             tracing::info!(export = %export.id, chunk = chunk.id.0, error = error.detail, "chunk divided");
             store.split_chunk(chunk.id, &halves.each_ref().map(new_chunk))?;
             reached(Point::SplitStored);
             export.has_more();
-            self.ledger.take_back(index, chunk.planned.planned_bytes);
             self.request.events.event(RunEvent::ChunkSplit { export: export.id.clone(), into: 2 });
             if refused {
                 self.note_refusal(index)?;
             }
+            self.take_back(index, chunk);
         } else {
             let event = if refused { ChunkEvent::Refused } else { ChunkEvent::GaveUp };
             store.record_failure(chunk.id, event, error)?;
-            self.ledger.forgo(index, chunk.planned.planned_bytes);
+            self.ledger.forgo(index, expected_bytes(&chunk.planned));
             if refused {
                 self.note_refusal(index)?;
             }
         }
         Ok(())
+    }
+
+    /// Takes a chunk out of a worker's account; what is reserved stays for those that ask for it again, unless it was
+    /// reserved for this one alone.
+    fn take_back(&mut self, index: usize, chunk: &ChunkRecord) {
+        let bytes = expected_bytes(&chunk.planned);
+        if chunk.planned.is_fixed() {
+            self.ledger.forgo(index, bytes);
+            self.ledger.may_bring(index, bytes);
+        } else {
+            self.ledger.take_back(index, bytes);
+        }
     }
 }
 

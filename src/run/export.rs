@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::finish::WindowCache;
 use super::stop::Stop;
+use super::window;
 use crate::archive::StreamDescription;
 use crate::model::{ChunkId, ExportId, ExportSpec, Fragment, TimeRange, UtcMillis};
-use crate::store::{ChunkRecord, Store};
+use crate::plan;
+use crate::store::{ChunkRecord, NewChunk, Store};
 
 /// Chunks read from the state file at a time.
 const QUEUE: u32 = 64;
@@ -104,10 +106,10 @@ impl OpenExport {
         self.more = true;
     }
 
-    /// How many fragments and planned bytes the next chunk has.
+    /// How many points the next chunk costs, and how many bytes it needs on the disk, as far as that is known.
     pub(super) fn next_size(&mut self, store: &Store) -> Result<Option<(u32, u64)>, Stop> {
         self.fill(store)?;
-        Ok(self.queue.front().map(|chunk| (chunk.planned.fragment_count, chunk.planned.planned_bytes)))
+        Ok(self.queue.front().map(|chunk| (points(&chunk.planned), expected_bytes(&chunk.planned))))
     }
 
     fn fill(&mut self, store: &Store) -> Result<(), Stop> {
@@ -147,6 +149,16 @@ impl OpenExport {
     pub(super) fn is_settled(&self) -> bool {
         self.is_quiet() && self.is_listed() && self.queue.is_empty() && !self.more
     }
+}
+
+/// How many points a chunk costs, or is taken to cost.
+pub(super) fn points(chunk: &NewChunk) -> u32 {
+    if chunk.is_fixed() { plan::fixed_points(chunk.bounds) } else { chunk.fragment_count }
+}
+
+/// How many bytes on the disk are reserved for a chunk while it is fetched.
+pub(super) fn expected_bytes(chunk: &NewChunk) -> u64 {
+    if chunk.is_fixed() { window::EXPECTED_BYTES } else { chunk.planned_bytes }
 }
 
 /// When retention takes the first fragment of an export.

@@ -3,8 +3,8 @@
 
 use super::stop::Stop;
 use crate::model::report::GapReport;
-use crate::model::{ExportId, ExportSpec, TimestampKind, UtcMillis};
-use crate::plan::{Coverage, Gap, MediaClock, Reckoning, Skew, Survey};
+use crate::model::{ChunkState, ExportId, ExportSpec, TimestampKind, UtcMillis};
+use crate::plan::{self, Coverage, Gap, MediaClock, Reckoning, Skew, Survey};
 use crate::store::Store;
 
 /// Facts about all planned fragments of an export.
@@ -22,6 +22,9 @@ pub(super) struct Facts {
 impl Facts {
     /// Gathers them from the planned windows.
     pub(super) fn gather(store: &Store, export: &ExportId, spec: &ExportSpec) -> Result<Self, Stop> {
+        if spec.chunk.is_fixed() {
+            return Self::of_fixed_windows(store, export, spec);
+        }
         let windows = store.windows(export)?;
         let planned = || windows.iter().filter(|window| window.fragments > 0);
         let mut survey = Survey::default();
@@ -58,6 +61,26 @@ impl Facts {
             skew: survey.skew(),
             gaps: coverage.gaps(spec.range),
             listed_at: listed.clone().min().zip(listed.max()),
+        })
+    }
+
+    /// What is known where nothing was listed: windows that had no media.
+    fn of_fixed_windows(store: &Store, export: &ExportId, spec: &ExportSpec) -> Result<Self, Stop> {
+        let mut empty = Vec::new();
+        for chunk in store.leaf_chunks(export) {
+            let chunk = chunk?;
+            if chunk.state == ChunkState::Empty {
+                empty.push(chunk.planned.bounds);
+            }
+        }
+        let gaps = plan::fixed_gaps(empty.into_iter(), spec.range);
+        Ok(Self {
+            media_clock: spec.timestamps,
+            reckoning: None,
+            tolerance_ms: 0,
+            skew: None,
+            gaps,
+            listed_at: None,
         })
     }
 

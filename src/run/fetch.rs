@@ -1,7 +1,7 @@
 //! Fetches one chunk: request → temporary file, hashed → checked against the plan → synced → renamed.
 
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,11 +13,12 @@ use tokio::sync::watch;
 use super::cancelled;
 use super::list::list_all;
 use super::stop::Stop;
+use super::window;
 use crate::archive::{self, Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, FailureKind};
 use crate::clock::Clock;
 use crate::crash_point::{Point, reached};
 use crate::fs::{self, FsError};
-use crate::media::clip::{ClipVerdict, UnusableClip, check_clip};
+use crate::media::clip::{ClipVerdict, UnusableClip, check_clip, check_whole_clip};
 use crate::media::mp4::Mp4Error;
 use crate::model::event::PauseReason;
 use crate::model::{
@@ -28,6 +29,9 @@ use crate::store::ChunkError;
 
 /// Fetches of a clip that cannot be used, before it is taken apart.
 const UNUSABLE_BEFORE_SPLIT: u32 = 2;
+
+/// How long before a window that was said to be without media is asked for again.
+const DOUBT: Duration = Duration::from_millis(500);
 
 /// What to do about a stream that cannot be exported.
 pub(super) const WAY_OUT: &str = "exported are H.264 and H.265 video, alone or with AAC or G.711 sound: take the stream out of \
@@ -63,7 +67,31 @@ pub(super) struct FetchJob {
     pub(super) retention_hours: u32,
     pub(super) timestamps: TimestampKind,
     pub(super) bounds: RequestBounds,
+    /// None of a fixed window.
     pub(super) fragments: Vec<Fragment>,
+    /// Whether nothing was listed: what is in the window is not known.
+    pub(super) is_fixed: bool,
+}
+
+impl FetchJob {
+    /// Whether smaller requests could get what this one cannot.
+    pub(super) fn is_divisible(&self) -> bool {
+        if self.is_fixed { plan::is_halvable(self.bounds) } else { self.fragments.len() > 1 }
+    }
+
+    /// What the request is taken to cost.
+    fn points(&self) -> u32 {
+        if self.is_fixed {
+            plan::fixed_points(self.bounds)
+        } else {
+            u32::try_from(self.fragments.len()).unwrap_or(u32::MAX)
+        }
+    }
+
+    fn whole(&self) -> PlannedChunk {
+        let bytes = 0;
+        PlannedChunk { first: 0, count: self.fragments.len(), bounds: self.bounds, bytes }
+    }
 }
 
 /// What became of it.
@@ -71,6 +99,8 @@ pub(super) struct FetchJob {
 pub(super) enum FetchOutcome {
     /// Its file is whole, synced, under its final name.
     Fetched { size_bytes: u64, sha256: Sha256Digest },
+    /// A fixed window without media.
+    Empty,
     /// Smaller requests may get what this one did not.
     TakeApart { error: ChunkError, refused: bool },
     /// The service refuses its only fragment.
@@ -123,10 +153,13 @@ pub(super) async fn fetch(
         stream: job.stream.clone(),
         timestamps: job.timestamps,
         bounds: job.bounds,
-        fragments: u32::try_from(job.fragments.len()).unwrap_or(u32::MAX),
+        fragments: job.points(),
         attempts: context.attempts,
+        may_list: !job.is_fixed,
     };
-    let several = job.fragments.len() > 1;
+    let several = job.is_divisible();
+    // Whether the service has said of a fixed window that it has no media.
+    let mut doubted = false;
     let counter = SpentCounter { observer, spent: AtomicU32::new(0) };
     // Answers that were no use; the counter has the requests that had none.
     let mut useless = 0;
@@ -136,8 +169,13 @@ pub(super) async fn fetch(
             match context.archive.get_clip(&query, &mut sink, &counter).await {
                 Ok(_) => Ok(()),
                 Err(error) => {
-                    let overtaken = error.kind == FailureKind::OutsideRetention;
-                    Err((overtaken, classify(context, job, error, observer).await))
+                    let kind = error.kind;
+                    let meaning = if job.is_fixed {
+                        window::meaning(context, job, error, doubted, &counter).await
+                    } else {
+                        classify(context, job, error, observer).await
+                    };
+                    Err((kind, meaning))
                 }
             }
         };
@@ -145,12 +183,20 @@ pub(super) async fn fetch(
             return FetchOutcome::Stop(Stop::Interrupted);
         };
         let problem = match asked {
-            Ok(()) => match keep(sink, job.fragments.clone(), path.clone()).await {
+            Ok(()) => match keep(sink, Expected::of(job), path.clone()).await {
                 Ok(Kept::Whole { size_bytes, sha256 }) => {
                     return FetchOutcome::Fetched { size_bytes, sha256 };
                 }
                 Ok(Kept::Short(error)) if several => {
                     return FetchOutcome::TakeApart { error, refused: false };
+                }
+                Ok(Kept::Short(error)) if job.is_fixed => return FetchOutcome::Failed(error),
+                Ok(Kept::Refused(error)) if several => {
+                    return FetchOutcome::TakeApart { error, refused: true };
+                }
+                Ok(Kept::Refused(error)) => return FetchOutcome::Rejected(error),
+                Ok(Kept::Unusable(error)) if job.is_fixed && !window::may_be_divided_for_use(job.bounds) => {
+                    error
                 }
                 Ok(Kept::Unusable(error)) if several && useless + 1 >= UNUSABLE_BEFORE_SPLIT => {
                     return FetchOutcome::TakeApart { error, refused: false };
@@ -162,7 +208,15 @@ pub(super) async fn fetch(
                 Err(error) => return FetchOutcome::Stop(Stop::of_fs(error)),
             },
             Err((_, Ok(outcome))) => return outcome,
-            Err((true, Err(_))) if query.bounds.start < first_start(job) => {
+            Err((FailureKind::NoMedia, Err(_))) if job.is_fixed => {
+                doubted = true;
+                query.attempts = left(context, useless, &counter).max(1);
+                if context.unless_stopped(tokio::time::sleep(DOUBT)).await.is_none() {
+                    return FetchOutcome::Stop(Stop::Interrupted);
+                }
+                continue;
+            }
+            Err((FailureKind::OutsideRetention, Err(_))) if query.bounds.start < first_start(job) => {
                 // Retention has passed the bound, and not yet the fragment: ask from there, while it lives.
                 query.bounds.start = first_start(job);
                 query.attempts = left(context, useless, &counter).max(1);
@@ -238,13 +292,37 @@ async fn classify(
     error: ArchiveError,
     observer: &dyn CallObserver,
 ) -> Result<FetchOutcome, ChunkError> {
-    let several = job.fragments.len() > 1;
     let words = ChunkError {
         code: error.code.clone().unwrap_or_else(|| format!("{:?}", error.kind)),
         detail: error.message.clone(),
     };
-    Ok(match error.kind {
-        FailureKind::Throttled | FailureKind::Transient | FailureKind::Invalid => FetchOutcome::Failed(words),
+    if !matches!(error.kind, FailureKind::NoMedia | FailureKind::OutsideRetention) {
+        return Ok(outcome_of(error, words, job.is_divisible()));
+    }
+    // "No fragments" for fragments that were listed is never a gap: ask the listing again.
+    let listed = list_all(&*context.archive, &job.stream, job.timestamps, job.bounds, observer).await;
+    match listed {
+        Ok(listed) => {
+            let past_retention = error.kind == FailureKind::OutsideRetention;
+            missing(context, job, &listed, (words, past_retention))
+        }
+        Err(error) if error.kind == FailureKind::Auth => Ok(FetchOutcome::Stop(Stop::Auth(Box::new(error)))),
+        Err(error) if error.kind == FailureKind::Away => Ok(FetchOutcome::StreamFailed(error)),
+        Err(error) => {
+            let detail = format!("{}; and it cannot be listed again: {}", words.detail, error.message);
+            Ok(FetchOutcome::Failed(ChunkError { code: words.code, detail }))
+        }
+    }
+}
+
+/// What a failure means that says nothing of whether media is there; `words` are to be recorded.
+pub(super) fn outcome_of(error: ArchiveError, words: ChunkError, is_divisible: bool) -> FetchOutcome {
+    match error.kind {
+        FailureKind::Throttled
+        | FailureKind::Transient
+        | FailureKind::Invalid
+        | FailureKind::NoMedia
+        | FailureKind::OutsideRetention => FetchOutcome::Failed(words),
         FailureKind::Auth => FetchOutcome::Stop(Stop::Auth(Box::new(error))),
         FailureKind::Local => FetchOutcome::Stop(Stop::of_archive(error)),
         FailureKind::Denied | FailureKind::StreamNotFound | FailureKind::Away => {
@@ -254,28 +332,9 @@ async fn classify(
             let message = format!("{}; {WAY_OUT}", error.message);
             FetchOutcome::StreamFailed(ArchiveError { message, ..error })
         }
-        FailureKind::MediaRefused if several => FetchOutcome::TakeApart { error: words, refused: true },
+        FailureKind::MediaRefused if is_divisible => FetchOutcome::TakeApart { error: words, refused: true },
         FailureKind::MediaRefused => FetchOutcome::Rejected(words),
-        // "No fragments" for fragments that were listed is never a gap: ask the listing again.
-        FailureKind::NoMedia | FailureKind::OutsideRetention => {
-            let stream = &job.stream;
-            match list_all(&*context.archive, stream, job.timestamps, job.bounds, observer).await {
-                Ok(listed) => {
-                    let past_retention = error.kind == FailureKind::OutsideRetention;
-                    return missing(context, job, &listed, (words, past_retention));
-                }
-                Err(error) if error.kind == FailureKind::Auth => {
-                    FetchOutcome::Stop(Stop::Auth(Box::new(error)))
-                }
-                Err(error) if error.kind == FailureKind::Away => FetchOutcome::StreamFailed(error),
-                Err(error) => {
-                    let detail =
-                        format!("{}; and it cannot be listed again: {}", words.detail, error.message);
-                    FetchOutcome::Failed(ChunkError { code: words.code, detail })
-                }
-            }
-        }
-    })
+    }
 }
 
 /// What a chunk is that the service had no media for, given what it lists now, its words, and whether they say that
@@ -321,8 +380,7 @@ fn missing(
 
 /// Whether smaller requests can ask for fewer of the chunk's fragments.
 fn is_separable(job: &FetchJob) -> bool {
-    let whole = PlannedChunk { first: 0, count: job.fragments.len(), bounds: job.bounds, bytes: 0 };
-    plan::split_chunk(&whole, &job.fragments, job.timestamps).is_some()
+    plan::split_chunk(&job.whole(), &job.fragments, job.timestamps).is_some()
 }
 
 enum Kept {
@@ -332,28 +390,85 @@ enum Kept {
     },
     Short(ChunkError),
     Unusable(ChunkError),
+    /// It holds what one clip cannot hold together.
+    Refused(ChunkError),
     /// Nor would any other clip of the stream be usable.
     NeverUsable(String),
 }
 
+/// What a clip should hold.
+enum Expected {
+    Fragments(Vec<Fragment>),
+    /// Whatever begins between inclusive bounds.
+    Window(RequestBounds),
+}
+
+impl Expected {
+    fn of(job: &FetchJob) -> Self {
+        if job.is_fixed { Self::Window(job.bounds) } else { Self::Fragments(job.fragments.clone()) }
+    }
+
+    /// Why a clip is not what was asked for, or `None`.
+    fn judge(&self, clip: impl Read + Seek, size_bytes: u64) -> Result<Option<Kept>, io::Error> {
+        let refused = match self {
+            Self::Fragments(fragments) => match check_clip(clip, fragments) {
+                ClipVerdict::Complete(_) => return Ok(None),
+                ClipVerdict::Short { present, planned } => {
+                    let detail = format!("the clip holds {present} of {planned} fragments");
+                    return Ok(Some(Kept::Short(ChunkError { code: "short".to_owned(), detail })));
+                }
+                ClipVerdict::Unusable(reason) => reason,
+            },
+            Self::Window(bounds) => match check_whole_clip(clip) {
+                Ok(whole) => return Ok(window::may_be_cut(*bounds, size_bytes, &whole).map(Kept::Short)),
+                Err(reason) => reason,
+            },
+        };
+        // This machine could not read what it had just written: no other answer would help.
+        if let UnusableClip::Unreadable(Mp4Error::Read(source)) = refused {
+            if source.raw_os_error().is_some() {
+                return Err(source);
+            }
+            let error = UnusableClip::Unreadable(Mp4Error::Read(source));
+            return Ok(Some(Kept::Unusable(unusable(&error))));
+        }
+        let error = unusable(&refused);
+        Ok(Some(match (self, refused) {
+            // The service has put together what changes between two fragments: each by itself is good.
+            (Self::Window(_), UnusableClip::Unreadable(Mp4Error::SeveralDescriptions)) => {
+                Kept::Refused(error)
+            }
+            (Self::Fragments(fragments), refused) if refused.recurs(fragments.len()) => {
+                Kept::NeverUsable(error.detail)
+            }
+            (Self::Window(_), refused) if refused.recurs(usize::MAX) => Kept::NeverUsable(error.detail),
+            _ => Kept::Unusable(error),
+        }))
+    }
+}
+
+fn unusable(error: &UnusableClip) -> ChunkError {
+    ChunkError { code: "unusable".to_owned(), detail: crate::error::chain(error) }
+}
+
 /// Checks a received clip and, if it is whole, makes it last under its final name.
-async fn keep(sink: FileSink, fragments: Vec<Fragment>, path: PathBuf) -> Result<Kept, FsError> {
-    let work = move || keep_blocking(sink, &fragments, &path);
+async fn keep(sink: FileSink, expected: Expected, path: PathBuf) -> Result<Kept, FsError> {
+    let work = move || keep_blocking(sink, &expected, &path);
     match tokio::task::spawn_blocking(work).await {
         Ok(kept) => kept,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
-fn keep_blocking(sink: FileSink, fragments: &[Fragment], path: &Path) -> Result<Kept, FsError> {
+fn keep_blocking(sink: FileSink, expected: &Expected, path: &Path) -> Result<Kept, FsError> {
     let part = sink.path.clone();
     let Some((file, size_bytes, sha256)) = sink.finish() else {
         let detail = "nothing was received".to_owned();
         return Ok(Kept::Unusable(ChunkError { code: "empty".to_owned(), detail }));
     };
     let reader = io::BufReader::new(File::open(&part).map_err(fs::failed_to("open", &part))?);
-    match check_clip(reader, fragments) {
-        ClipVerdict::Complete(_) => {
+    match expected.judge(reader, size_bytes) {
+        Ok(None) => {
             reached(Point::ChunkWritten);
             if let Err(error) = fs::sync_file(&file, &part) {
                 fs::remove_file(&part)?;
@@ -366,25 +481,13 @@ fn keep_blocking(sink: FileSink, fragments: &[Fragment], path: &Path) -> Result<
             reached(Point::ChunkFolderSynced);
             Ok(Kept::Whole { size_bytes, sha256 })
         }
-        ClipVerdict::Short { present, planned } => {
+        Ok(Some(kept)) => {
             fs::remove_file(&part)?;
-            let detail = format!("the clip holds {present} of {planned} fragments");
-            Ok(Kept::Short(ChunkError { code: "short".to_owned(), detail }))
+            Ok(kept)
         }
-        // This machine could not read what it had just written: no other answer would help.
-        ClipVerdict::Unusable(UnusableClip::Unreadable(Mp4Error::Read(source)))
-            if source.raw_os_error().is_some() =>
-        {
+        Err(source) => {
             fs::remove_file(&part)?;
             Err(fs::failed_to("read", &part)(source))
-        }
-        ClipVerdict::Unusable(error) => {
-            fs::remove_file(&part)?;
-            let detail = crate::error::chain(&error);
-            if error.recurs(fragments.len()) {
-                return Ok(Kept::NeverUsable(detail));
-            }
-            Ok(Kept::Unusable(ChunkError { code: "unusable".to_owned(), detail }))
         }
     }
 }
@@ -537,6 +640,7 @@ pub(super) mod tests {
             timestamps: TimestampKind::Server,
             bounds: RequestBounds { start: UtcMillis::new(4_500), end: UtcMillis::new(9_000) },
             fragments: fragments.to_vec(),
+            is_fixed: false,
         }
     }
 

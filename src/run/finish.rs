@@ -84,6 +84,8 @@ pub(super) struct Staged {
     pub(super) manifest: PathBuf,
     pub(super) event: ExportEvent,
     pub(super) warnings: Vec<String>,
+    /// The length of the videos, where it was not known from a listing.
+    pub(super) media_ms: Option<u64>,
 }
 
 /// Why there is none.
@@ -210,7 +212,8 @@ fn write_sidecars(
     reached(Point::SidecarsWritten);
     fs::sync_dir(staging)?;
     reached(Point::FolderSynced);
-    Ok(Staged { outputs, manifest: names.manifest(), event, warnings: manifest.warnings })
+    let media_ms = spec.chunk.is_fixed().then(|| parts.iter().map(|part| part.duration_ms).sum());
+    Ok(Staged { outputs, manifest: names.manifest(), event, warnings: manifest.warnings, media_ms })
 }
 
 /// Gives the masters names in the order of the archive; links where it can, copies where it must.
@@ -397,13 +400,16 @@ pub(super) struct WindowCache {
 }
 
 impl WindowCache {
-    /// The fragments of a chunk.
+    /// The fragments of a chunk; none where they are not known.
     pub(super) fn fragments(
         &mut self,
         store: &Store,
         export: &ExportId,
         chunk: &ChunkRecord,
     ) -> Result<Vec<Fragment>, StoreError> {
+        if chunk.planned.is_fixed() {
+            return Ok(Vec::new());
+        }
         let fragments = match &self.window {
             Some((seq, fragments)) if *seq == chunk.window_seq => Arc::clone(fragments),
             _ => {

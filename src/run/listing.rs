@@ -13,7 +13,7 @@ use super::turn::{Wake, spending};
 use crate::archive::{ArchiveError, FailureKind};
 use crate::crash_point::{Point, reached};
 use crate::model::event::RunEvent;
-use crate::model::{ChunkState, StreamArn};
+use crate::model::{ChunkState, Chunking, StreamArn};
 use crate::plan::{self, WindowQuery};
 use crate::store::WindowPlan;
 
@@ -153,6 +153,14 @@ impl Dispatcher<'_> {
         self.is_listing_first = true;
         self.list_everything().await?;
         self.is_listing_first = false;
+        let unknown = self.exports.iter().filter(|export| export.spec.chunk.is_fixed()).count();
+        if unknown > 0 {
+            let message = format!(
+                "`max_bytes` does not count the {unknown} exports with fixed windows (`chunk`): what is in them is known only \
+                 when it is fetched"
+            );
+            self.request.events.event(RunEvent::Warning { message });
+        }
         let mut planned = 0_u64;
         let mut exports = 0;
         for export in self.exports.iter().filter(|export| export.failed.is_none()) {
@@ -178,11 +186,11 @@ impl Dispatcher<'_> {
                 && let Some(position) = self.next_settled(&waiting, &mut wake)
                 && let Some(index) = waiting.remove(position)
             {
-                self.find_unplanned(index)?;
-                let export = &self.exports[index];
-                if self.request.store.chunk_counts(&export.id)?.leaves().chunks == 0 {
+                if self.request.store.chunk_counts(&self.exports[index].id)?.leaves().chunks == 0 {
                     self.planned_first.insert(index);
                 }
+                self.find_unplanned(index)?;
+                let export = &self.exports[index];
                 if !export.is_listed() {
                     listing.push(index);
                 }
@@ -199,11 +207,27 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// Reads which windows of an export are not planned yet.
+    /// Reads which windows of an export are not planned yet. Fixed windows are planned at once: nothing has to be asked.
     pub(super) fn find_unplanned(&mut self, index: usize) -> Result<(), Stop> {
         let export = &mut self.exports[index];
         let windows = self.request.store.windows(&export.id)?;
         let unplanned = windows.iter().filter(|window| window.listed_at.is_none());
+        if let Chunking::Fixed(length_ms) = export.spec.chunk {
+            for window in unplanned {
+                let chunks = plan::plan_fixed(window.range, length_ms);
+                let planned = WindowPlan {
+                    listed_at: self.request.clock.now(),
+                    fragments: Vec::new(),
+                    dropped: Vec::new(),
+                    chunks: chunks.iter().map(new_chunk).collect(),
+                    media_ms: 0,
+                };
+                self.request.store.store_window_plan(&export.id, window.seq, &planned)?;
+                reached(Point::WindowStored);
+            }
+            export.has_more();
+            return Ok(());
+        }
         export.unplanned = unplanned.map(|window| (window.seq, window.range)).collect();
         Ok(())
     }

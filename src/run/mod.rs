@@ -31,6 +31,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod window;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use super::facts::Facts;
 use super::fetch::chunk_path;
 use super::finish::WindowCache;
 use crate::merge::{MergeChunk, Selected};
-use crate::model::{ExportId, Fragment, Sha256Digest, TimestampKind, UtcMillis};
+use crate::model::{ExportId, Fragment, RequestBounds, Sha256Digest, TimeRange, TimestampKind, UtcMillis};
 use crate::plan::{ChunkSpan, IngestionOrder, MediaClock, MergeOrder, follows};
 use crate::store::{ChunkRecord, Store, StoreError};
 
@@ -21,13 +21,20 @@ pub(super) struct OutputOrder<'a> {
     work: &'a Path,
     clock: MediaClock,
     leaves: Option<crate::store::LeafChunks<'a>>,
-    ingested: IngestionOrder<Piece>,
-    /// The last pieces so far, as long as they follow each other in one chunk.
-    stretch: Option<Stretch>,
     /// Chunks without a file have a place too: they are part of their sessions.
-    order: MergeOrder<Stretch>,
+    order: Order,
+    /// The last pieces so far, as long as they are told together.
+    stretch: Option<Stretch>,
     ready: VecDeque<Stretch>,
+    /// A chunk whose fragments are not known.
+    fixed: Option<MergeChunk>,
     windows: WindowCache,
+}
+
+/// What orders an output: the clock that selects.
+enum Order {
+    Server(IngestionOrder<Piece>),
+    Producer(MergeOrder<Stretch>),
 }
 
 /// A fragment in its chunk.
@@ -56,12 +63,11 @@ impl Piece {
 }
 
 impl Stretch {
-    fn is_followed_by(&self, piece: &Piece) -> bool {
-        Arc::ptr_eq(&self.of, &piece.of)
-            && self
-                .selection
-                .last()
-                .is_none_or(|last| follows((&self.of.fragments[last.index], last.start), piece.fragment()))
+    /// Whether a piece is of the same chunk and, where sessions are still to be put in order, of the same session.
+    fn is_followed_by(&self, piece: &Piece, is_ordered: bool) -> bool {
+        let goes_on =
+            |last: &Selected| follows((&self.of.fragments[last.index], last.start), piece.fragment());
+        Arc::ptr_eq(&self.of, &piece.of) && (is_ordered || self.selection.last().is_none_or(goes_on))
     }
 
     fn span(&self) -> Option<ChunkSpan> {
@@ -84,31 +90,49 @@ impl<'a> OutputOrder<'a> {
             work,
             clock: facts.clock(),
             leaves: Some(store.leaf_chunks(export)),
-            ingested: IngestionOrder::new(selector),
+            order: match selector {
+                TimestampKind::Server => Order::Server(IngestionOrder::new(facts.tolerance_ms)),
+                TimestampKind::Producer => Order::Producer(MergeOrder::new(facts.tolerance_ms)),
+            },
             stretch: None,
-            order: MergeOrder::new(facts.tolerance_ms),
             ready: VecDeque::new(),
+            fixed: None,
             windows: WindowCache::default(),
         }
     }
 
     fn take(&mut self, chunk: &ChunkRecord) -> Result<(), StoreError> {
-        let fragments = self.windows.fragments(self.store, self.export, chunk)?;
         let path = chunk_path(self.work, self.export, chunk.id);
         let sha256 = chunk.file.map(|(_, sha256)| sha256);
+        if chunk.planned.is_fixed() {
+            // Nothing is known that could put windows in another order than that of their time.
+            let RequestBounds { start, end } = chunk.planned.bounds;
+            self.fixed = sha256.zip(TimeRange::new(start, end + 1)).map(|(sha256, window)| {
+                let (fragments, selection) = (Vec::new(), Vec::new());
+                MergeChunk { path, sha256, fragments, selection, window: Some(window) }
+            });
+            return Ok(());
+        }
+        let fragments = self.windows.fragments(self.store, self.export, chunk)?;
         let leaf = Arc::new(LeafChunk { path, sha256, fragments });
         for (index, fragment) in leaf.fragments.iter().enumerate() {
             let selected = Selected { index, start: self.clock.start(fragment) };
-            for piece in self.ingested.push(fragment, Piece { of: Arc::clone(&leaf), selected }) {
-                self.add(piece);
-            }
+            let piece = Piece { of: Arc::clone(&leaf), selected };
+            let ready = match &mut self.order {
+                Order::Server(order) => order.push(fragment, piece),
+                Order::Producer(_) => vec![piece],
+            };
+            ready.into_iter().for_each(|piece| self.add(piece));
         }
         Ok(())
     }
 
     fn add(&mut self, piece: Piece) {
+        let is_ordered = matches!(self.order, Order::Server(_));
         match &mut self.stretch {
-            Some(stretch) if stretch.is_followed_by(&piece) => stretch.selection.push(piece.selected),
+            Some(stretch) if stretch.is_followed_by(&piece, is_ordered) => {
+                stretch.selection.push(piece.selected);
+            }
             _ => {
                 self.end_stretch();
                 self.stretch = Some(Stretch { of: piece.of, selection: vec![piece.selected] });
@@ -117,18 +141,21 @@ impl<'a> OutputOrder<'a> {
     }
 
     fn end_stretch(&mut self) {
-        let ended = self.stretch.take();
-        if let Some((stretch, span)) = ended.and_then(|stretch| stretch.span().map(|span| (stretch, span))) {
-            self.ready.extend(self.order.push(span, stretch));
+        let Some(stretch) = self.stretch.take() else { return };
+        match (&mut self.order, stretch.span()) {
+            (Order::Producer(order), Some(span)) => self.ready.extend(order.push(span, stretch)),
+            _ => self.ready.push_back(stretch),
         }
     }
 
     fn finish(&mut self) {
-        for piece in self.ingested.finish() {
-            self.add(piece);
+        if let Order::Server(order) = &mut self.order {
+            order.finish().into_iter().for_each(|piece| self.add(piece));
         }
         self.end_stretch();
-        self.ready.extend(self.order.finish());
+        if let Order::Producer(order) = &mut self.order {
+            self.ready.extend(order.finish());
+        }
     }
 
     /// The next stretch that has a file, and with it those that follow it from the same one.
@@ -139,7 +166,7 @@ impl<'a> OutputOrder<'a> {
                 selection.extend(next.selection);
             }
             let (path, fragments) = (of.path.clone(), of.fragments.clone());
-            return Some(MergeChunk { path, sha256, fragments, selection });
+            return Some(MergeChunk { path, sha256, fragments, selection, window: None });
         }
         None
     }
@@ -150,7 +177,7 @@ impl Iterator for OutputOrder<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(chunk) = self.pop() {
+            if let Some(chunk) = self.fixed.take().or_else(|| self.pop()) {
                 return Some(Ok(chunk));
             }
             match self.leaves.as_mut()?.next() {

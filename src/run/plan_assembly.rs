@@ -110,6 +110,10 @@ impl Assembly {
             // Half of an export's sums would be taken for the whole.
             return Ok(Assembled { failure: self.failure, ..Assembled::default() });
         }
+        if spec.chunk.is_fixed() {
+            // Nothing was listed: which windows have no media is known when they have been asked for.
+            return Ok(Assembled { sums: self.sums, ..Assembled::default() });
+        }
         let reckoning = match self.survey.reckoner(spec.gap_tolerance) {
             None => None,
             Some(mut reckoner) => {

@@ -118,7 +118,7 @@ impl Tally<'_> {
         let Some(stream) = self.decisions.streams.get(arn) else { return };
         let expires_at = expires(spec, stream);
         export.expires_at = Some(expires_at);
-        export.time_ms = turn.alone_ms;
+        export.time_ms = (!spec.chunk.is_fixed()).then_some(turn.alone_ms);
         let now = self.request.clock.now();
         let at = |ms: u64| now + i64::try_from(ms).unwrap_or(i64::MAX);
         let last_expires_at = expires_at + spec.range.length_ms();
@@ -207,6 +207,8 @@ fn bare(spec: &ExportSpec, action: PlanAction) -> PlannedExport {
 }
 
 fn summed(id: Option<ExportId>, spec: &ExportSpec, action: PlanAction, sums: Sums) -> PlannedExport {
+    let is_fixed = spec.chunk.is_fixed();
+    let known = |value: u64| (!is_fixed || action == PlanAction::Done).then_some(value);
     PlannedExport {
         id,
         job: spec.job.clone(),
@@ -216,16 +218,17 @@ fn summed(id: Option<ExportId>, spec: &ExportSpec, action: PlanAction, sums: Sum
         action,
         output: spec.output.clone(),
         chunks: PlannedChunks { ..sums.chunks },
-        fragments: sums.fragments,
-        bytes: sums.bytes,
-        media_ms: sums.media_ms,
+        chunk: spec.chunk.to_string(),
+        fragments: (!is_fixed).then_some(sums.fragments),
+        bytes: known(sums.bytes),
+        media_ms: known(sums.media_ms),
         gaps: Vec::new(),
         expires_at: None,
         expires_before_turn: false,
         outstanding: sums.outstanding,
         calls: PlannedCalls::default(),
-        cost_usd: sums.outstanding.cost_usd(),
-        time_ms: 0,
+        cost_usd: (!is_fixed || sums.outstanding.chunks == 0).then(|| sums.outstanding.cost_usd()),
+        time_ms: known(0),
         warnings: spec.warnings.clone(),
         error: None,
     }

@@ -25,8 +25,8 @@ use crate::archive::{Archive, FailureKind};
 use crate::clock::Clock;
 use crate::model::event::{EventSink, RunEvent};
 use crate::model::plan_report::PlanReport;
-use crate::model::{Attempt, AttemptOutcome, Fragment, StreamArn, TimeRange};
-use crate::plan::{self, WindowQuery};
+use crate::model::{Attempt, AttemptOutcome, Chunking, Fragment, StreamArn, TimeRange};
+use crate::plan::{self, PlannedChunk, PlannedWindow, WindowQuery};
 use crate::store::{Listing, PackedFragments, Store};
 
 /// What limits a run.
@@ -98,13 +98,20 @@ struct Window {
     settle_ms: u64,
     /// Whether an earlier run planned it.
     stored: bool,
+    chunk: Chunking,
 }
 
 /// Where a window's fragments come from.
 enum Source {
     Stored,
+    /// It is cut by the clock: nothing is listed.
+    Fixed(Vec<PlannedChunk>),
     Kept(ListedWindow),
-    Listed { window: ListedWindow, raw: PackedFragments, pages: u64 },
+    Listed {
+        window: ListedWindow,
+        raw: PackedFragments,
+        pages: u64,
+    },
     Failed(PlanFailure),
 }
 
@@ -149,6 +156,9 @@ impl Planner<'_> {
             let Some((export, assembly)) = &mut open else { continue };
             match source {
                 Source::Stored => assembly.add_stored(&self.stored(&window)?)?,
+                Source::Fixed(chunks) => {
+                    assembly.add_planned(&PlannedWindow { chunks, ..PlannedWindow::default() })?;
+                }
                 Source::Kept(kept) => {
                     keeper.is_there();
                     assembly.add_planned(&kept.planned)?;
@@ -187,11 +197,19 @@ impl Planner<'_> {
                 edges: spec.edges,
                 gap_tolerance: spec.gap_tolerance,
             };
-            Ok(Window { export, stream: stream.clone(), seq, query, settle_ms: spec.settle_ms, stored })
+            Ok(Window {
+                export,
+                stream: stream.clone(),
+                seq,
+                query,
+                settle_ms: spec.settle_ms,
+                stored,
+                chunk: spec.chunk,
+            })
         };
         match action {
             Action::Begin(stream) => {
-                let windows = plan::windows(spec.range, spec.edges);
+                let windows = plan::windows_of(spec);
                 (0..).zip(windows).map(|(seq, range)| window(stream, seq, range, false)).collect()
             }
             Action::Resume(record) => match self.request.store.windows(&record.identity.id) {
@@ -226,6 +244,10 @@ impl Planner<'_> {
         let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if window.stored {
             return Ok((window, Source::Stored));
+        }
+        if let Chunking::Fixed(length_ms) = window.chunk {
+            let chunks = plan::plan_fixed(window.query.window, length_ms);
+            return Ok((window, Source::Fixed(chunks)));
         }
         let known = failed().get(&window.stream).cloned();
         if let Some(failure) = known {

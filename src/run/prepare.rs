@@ -140,7 +140,7 @@ pub(super) fn prepare(
             Action::Leave(id) => EntryKind::Already(id),
             Action::Resume(record) => resume(store, *record)?,
             Action::Begin(stream) => {
-                let windows = plan::windows(spec.range, spec.edges);
+                let windows = plan::windows_of(&spec);
                 let stored = store.insert_export(&stream, &spec, &windows)?;
                 reached(Point::ExportStored);
                 EntryKind::Open(stored.id, stream)

@@ -29,9 +29,10 @@ pub(super) fn manifest(
         (_, false) => ExportEvent::CompletedPartly,
         (Some(_), true) => ExportEvent::Completed,
     };
+    let listed = !spec.chunk.is_fixed();
     let mut warnings = spec.warnings.clone();
     warnings.extend(job.record.warnings.iter().cloned());
-    if facts.media_clock != TimestampKind::Producer {
+    if listed && facts.media_clock != TimestampKind::Producer {
         let median = facts.skew.map_or(0, |skew| skew.median_ms);
         warnings.push(format!(
             "the producer's clock is not plausible (median {median} ms off the server's): gaps and the timeline use \
@@ -65,13 +66,14 @@ pub(super) fn manifest(
             time_zone: spec.time_zone.clone(),
             timestamps: spec.timestamps.as_str().to_owned(),
             edges: spec.edges.as_str().to_owned(),
+            chunk: spec.chunk.to_string(),
             timeline: spec.timeline.as_str().to_owned(),
         },
         delivered_from: delivered.span.map(|(start, _)| start.to_string()),
         delivered_to: delivered.span.map(|(_, end)| end.to_string()),
-        fragments: delivered.fragments,
-        listed_bytes: delivered.bytes,
-        media_ms: delivered.media_ms,
+        fragments: listed.then_some(delivered.fragments),
+        listed_bytes: listed.then_some(delivered.bytes),
+        media_ms: listed.then_some(delivered.media_ms),
         listed_at: facts.listed_at.map(|(first, last)| (first.to_string(), last.to_string())),
         clock: ClockEntry {
             media_clock: facts.media_clock.as_str().to_owned(),
@@ -89,7 +91,7 @@ pub(super) fn manifest(
                 from: gap.from.to_string(),
                 to: gap.to.to_string(),
                 ms: gap.ms,
-                cause: "not-listed",
+                cause: if listed { "not-listed" } else { "empty-window" },
             })
             .collect(),
         dropped: dropped(store, id)?,
@@ -213,6 +215,9 @@ fn settled(
                     delivered.add(fragment, selector);
                 }
             }
+            ChunkState::Rejected | ChunkState::Expired if chunk.planned.is_fixed() => {
+                missing.push(missing_window(&chunk));
+            }
             ChunkState::Rejected | ChunkState::Expired => {
                 missing.extend(fragments.into_iter().map(|fragment| missing_entry(&chunk, fragment)));
             }
@@ -223,11 +228,24 @@ fn settled(
 }
 
 fn missing_entry(chunk: &ChunkRecord, fragment: Fragment) -> MissingEntry {
-    let error = chunk.error.as_ref();
     MissingEntry {
-        number: fragment.number,
-        producer: fragment.producer.to_string(),
-        server: fragment.server.to_string(),
+        number: Some(fragment.number),
+        producer: Some(fragment.producer.to_string()),
+        server: Some(fragment.server.to_string()),
+        ..missing_window(chunk)
+    }
+}
+
+/// What could not be had, without the fragments in it.
+fn missing_window(chunk: &ChunkRecord) -> MissingEntry {
+    let error = chunk.error.as_ref();
+    let window = chunk.planned.is_fixed().then_some(chunk.planned.bounds);
+    MissingEntry {
+        number: None,
+        producer: None,
+        server: None,
+        window_from: window.map(|bounds| bounds.start.to_string()),
+        window_to: window.map(|bounds| (bounds.end + 1).to_string()),
         state: chunk.state.as_str().to_owned(),
         code: error.map(|error| error.code.clone()).unwrap_or_default(),
         detail: error.map(|error| error.detail.clone()).unwrap_or_default(),
@@ -241,23 +259,21 @@ pub(super) fn chunk_entries<'a>(
     kept: bool,
 ) -> impl Iterator<Item = Result<ChunkEntry, StoreError>> + 'a {
     let mut windows = WindowCache::default();
-    store.leaf_chunks(export).filter_map(move |chunk| {
-        let entry = chunk.and_then(|chunk| {
-            let fragments = windows.fragments(store, export, &chunk)?;
-            Ok(chunk_entry(&chunk, &fragments, kept))
-        });
-        entry.transpose()
+    store.leaf_chunks(export).map(move |chunk| {
+        let chunk = chunk?;
+        let fragments = windows.fragments(store, export, &chunk)?;
+        Ok(chunk_entry(&chunk, &fragments, kept))
     })
 }
 
-fn chunk_entry(chunk: &ChunkRecord, fragments: &[Fragment], kept: bool) -> Option<ChunkEntry> {
+fn chunk_entry(chunk: &ChunkRecord, fragments: &[Fragment], kept: bool) -> ChunkEntry {
     let file = chunk.file.as_ref();
-    Some(ChunkEntry {
+    ChunkEntry {
         id: chunk.id.0,
         state: chunk.state.as_str().to_owned(),
-        first_fragment: fragments.first()?.number.clone(),
-        last_fragment: fragments.last()?.number.clone(),
-        fragments: chunk.planned.fragment_count,
+        first_fragment: fragments.first().map(|fragment| fragment.number.clone()),
+        last_fragment: fragments.last().map(|fragment| fragment.number.clone()),
+        fragments: (!chunk.planned.is_fixed()).then_some(chunk.planned.fragment_count),
         request_start: chunk.planned.bounds.start.to_string(),
         request_end: chunk.planned.bounds.end.to_string(),
         size_bytes: file.map(|(size, _)| *size),
@@ -265,5 +281,5 @@ fn chunk_entry(chunk: &ChunkRecord, fragments: &[Fragment], kept: bool) -> Optio
         request_id: chunk.request_id.clone(),
         attempts: chunk.attempts,
         kept_as: (kept && file.is_some()).then(|| format!("{}.mp4", chunk.id)),
-    })
+    }
 }

@@ -8,6 +8,7 @@ use super::dispatcher::Dispatcher;
 use super::finish::Names;
 use super::stop::Stop;
 use super::turn::Wake;
+use super::window;
 use crate::model::ChunkState;
 use crate::model::event::RunEvent;
 use crate::store::ChunkCounts;
@@ -25,10 +26,30 @@ impl Dispatcher<'_> {
         let folders = (self.request.work.as_path(), names.folder());
         let planned = bytes(ChunkState::Planned) + landed;
         self.ledger.open(index, folders, export.spec.keep_chunks, (planned, landed)).map_err(Stop::of_fs)?;
-        if export.is_listed() {
+        if export.spec.chunk.is_fixed() {
+            // How much comes of fixed windows is never known before the last is there.
+            let waiting = counts.in_state(ChunkState::Planned).chunks;
+            self.ledger.may_bring(index, waiting.saturating_mul(window::EXPECTED_BYTES));
+        } else if export.is_listed() {
             self.ledger.listed(index);
         }
         Ok(())
+    }
+
+    /// Reserves room for one more fixed window of an export, if there is.
+    pub(super) fn reserve_window(&mut self, index: usize, bytes: u64) -> bool {
+        // Nobody is overtaken who waits for room.
+        let is_behind = self.no_room.as_ref().is_some_and(|(waiting, _)| *waiting != index);
+        if is_behind && !self.ledger.is_early(index) {
+            return false;
+        }
+        match self.ledger.reserve_more(index, bytes) {
+            Ok(reserved) => reserved,
+            Err(shortage) => {
+                self.no_room.get_or_insert((index, shortage));
+                false
+            }
+        }
     }
 
     /// Reserves what fits, and gives up what never will.

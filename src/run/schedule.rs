@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dispatcher::{Dispatcher, TaskEnd};
-use super::export::{Answers, Phase};
+use super::export::{Answers, Phase, expected_bytes, points};
 use super::fetch::{self, FetchJob};
 use super::observe::Observer;
 use super::stop::Stop;
@@ -166,14 +166,18 @@ impl Dispatcher<'_> {
                     break;
                 }
                 let next = self.exports[index].next_size(&self.request.store)?;
-                let Some((fragments, bytes)) = next else { break };
-                if !self.ledger.may_fetch(index, bytes) {
+                let Some((points, bytes)) = next else { break };
+                let is_fixed = self.exports[index].spec.chunk.is_fixed();
+                if !is_fixed && !self.ledger.may_fetch(index, bytes) {
                     break;
                 }
-                let wait = self.turns.until_clip(stream, fragments);
+                let wait = self.turns.until_clip(stream, points);
                 if !wait.is_zero() {
                     wake.within(wait);
                     dry.insert(stream.clone());
+                    break;
+                }
+                if is_fixed && !self.reserve_window(index, bytes) {
                     break;
                 }
                 self.fetch_next(index)?;
@@ -189,8 +193,8 @@ impl Dispatcher<'_> {
         let Some((chunk, fragments)) = export.next_chunk(&self.request.store)? else { return Ok(()) };
         self.request.store.move_chunk(chunk.id, ChunkState::Planned, ChunkEvent::Started)?;
         export.fetching += 1;
-        self.ledger.hand_out(index, chunk.planned.planned_bytes);
-        let share = self.turns.fetch_begins(&export.stream.arn, chunk.planned.fragment_count);
+        self.ledger.hand_out(index, expected_bytes(&chunk.planned));
+        let share = self.turns.fetch_begins(&export.stream.arn, points(&chunk.planned));
         let job = FetchJob {
             export: export.id.clone(),
             chunk: chunk.id,
@@ -199,6 +203,7 @@ impl Dispatcher<'_> {
             timestamps: export.spec.timestamps,
             bounds: chunk.planned.bounds,
             fragments,
+            is_fixed: chunk.planned.is_fixed(),
         };
         let context = Arc::clone(&self.fetch);
         let observer = Observer::new(&self.request.events);

@@ -16,14 +16,21 @@ use crate::model::{
 /// A chunk to be stored, part of a window's plan or of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewChunk {
-    /// Index of its first fragment among its window's kept fragments.
+    /// Index of its first fragment among its window's kept fragments; of a fixed window its place, which only orders.
     pub first_fragment: u32,
-    /// How many fragments, at least 1.
+    /// How many fragments, at least 1; 0 of a fixed window, where they are not known.
     pub fragment_count: u32,
     /// What to ask for.
     pub bounds: RequestBounds,
-    /// Bytes as listed.
+    /// Bytes as listed; of a fixed window the size of its file, once it is fetched.
     pub planned_bytes: u64,
+}
+
+impl NewChunk {
+    /// Whether its fragments are not known.
+    pub const fn is_fixed(&self) -> bool {
+        self.fragment_count == 0
+    }
 }
 
 /// A chunk as recorded.
@@ -164,6 +171,8 @@ impl Store {
     }
 
     /// Records that a chunk's file stands whole and synced under its final name (I1, I2; fetching → fetched).
+    ///
+    /// Of a fixed window the bytes were not known before: they are added to what is planned.
     pub fn record_fetched(
         &mut self,
         id: ChunkId,
@@ -172,7 +181,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let facts = ChunkFacts { file: Some((size, sha256)), error: None };
         self.write(|transaction| {
-            move_chunk(transaction, id, ChunkState::Fetching, ChunkEvent::Fetched, &facts).map(|_| ())
+            move_chunk(transaction, id, ChunkState::Fetching, ChunkEvent::Fetched, &facts)?;
+            learn_size(transaction, id, size)
         })
     }
 
@@ -200,7 +210,11 @@ impl Store {
         if children.len() < 2 {
             return Err(StoreError::DoesNotTile { count: children.len(), first, end, at: first });
         }
-        refuse_bad_tiling(children, first, end)?;
+        if parent.planned.is_fixed() {
+            refuse_bad_tiling_in_time(children, parent.planned.bounds)?;
+        } else {
+            refuse_bad_tiling(children, first, end)?;
+        }
         self.write(|transaction| {
             move_chunk(transaction, id, ChunkState::Fetching, ChunkEvent::Split, &ChunkFacts::default())?;
             let children = children.iter();
@@ -216,6 +230,7 @@ impl Store {
         let (now, run) = (self.clock.now(), self.run);
         self.write(|transaction| {
             move_chunk(transaction, id, ChunkState::Fetched, ChunkEvent::Lost, &ChunkFacts::default())?;
+            learn_size(transaction, id, 0)?;
             match find_state(transaction, &export)? {
                 Some(ExportState::Merging) => {
                     let (from, event) = (ExportState::Merging, ExportEvent::Interrupted);
@@ -420,6 +435,20 @@ fn move_chunk(
     }
 }
 
+/// Sets the planned bytes of a fixed window, and its export's with them; those of other chunks were listed.
+fn learn_size(transaction: &Transaction<'_>, id: ChunkId, size: u64) -> Result<(), StoreError> {
+    const UPDATE_EXPORT: &str = "
+        update export set planned_bytes = export.planned_bytes + :size - chunk.planned_bytes
+        from chunk where chunk.id = :id and chunk.fragment_count = 0 and export.id = chunk.export_id";
+    const UPDATE_CHUNK: &str = "update chunk set planned_bytes = :size where id = :id and fragment_count = 0";
+    for statement in [UPDATE_EXPORT, UPDATE_CHUNK] {
+        let mut update = transaction.prepare_cached(statement).during("note the size of a window")?;
+        let values = named_params! { ":id": id, ":size": Unsigned(size) };
+        update.execute(values).during("note the size of a window")?;
+    }
+    Ok(())
+}
+
 fn find_chunk_state(connection: &Connection, id: ChunkId) -> Result<Option<ChunkState>, StoreError> {
     const SELECT: &str = "select state from chunk where id = :id";
     let state = connection.query_row(SELECT, named_params! { ":id": id }, |row| row.get(0));
@@ -465,4 +494,20 @@ pub(super) fn refuse_bad_tiling(chunks: &[NewChunk], first: u32, end: u32) -> Re
         }
     }
     if at == end { Ok(()) } else { Err(StoreError::DoesNotTile { count: chunks.len(), first, end, at }) }
+}
+
+/// Refuses fixed windows that do not cover the time between inclusive bounds exactly once, with places in that order.
+pub(super) fn refuse_bad_tiling_in_time(chunks: &[NewChunk], whole: RequestBounds) -> Result<(), StoreError> {
+    let (mut at, mut place) = (whole.start, None);
+    for chunk in chunks {
+        let is_next = chunk.is_fixed() && chunk.bounds.start == at && place < Some(chunk.first_fragment);
+        if !is_next || chunk.bounds.end < at {
+            break;
+        }
+        (at, place) = (chunk.bounds.end + 1, Some(chunk.first_fragment));
+    }
+    if at == whole.end + 1 && chunks.last().is_some_and(|last| last.bounds.end == whole.end) {
+        return Ok(());
+    }
+    Err(StoreError::DoesNotTileTime { count: chunks.len(), start: whole.start, end: whole.end, at })
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::codec::CodecError;
 use super::lock::Holder;
 use crate::fs::FsError;
-use crate::model::{ChunkEvent, ChunkId, ChunkState, ExportEvent, ExportId, ExportState};
+use crate::model::{ChunkEvent, ChunkId, ChunkState, ExportEvent, ExportId, ExportState, UtcMillis};
 
 /// An operation on the state file, or on its lock, failed.
 #[derive(Debug, thiserror::Error)]
@@ -208,6 +208,20 @@ pub enum StoreError {
         end: u32,
         /// Where the cover breaks.
         at: u32,
+    },
+    /// Fixed windows that do not cover their whole exactly once and in order.
+    #[error(
+        "{count} windows do not cover {start} to {end} (inclusive) exactly: the one that should begin at {at} is wrong"
+    )]
+    DoesNotTileTime {
+        /// How many windows.
+        count: usize,
+        /// The first instant to cover.
+        start: UtcMillis,
+        /// The last.
+        end: UtcMillis,
+        /// Where the cover breaks.
+        at: UtcMillis,
     },
     /// Requests can only be recorded within a run.
     #[error("no run has begun on this state file")]

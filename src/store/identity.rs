@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{ExportId, ExportSpec, GapTolerance, Sha256Digest, StreamArn, path_key};
+use crate::model::{Chunking, ExportId, ExportSpec, GapTolerance, Sha256Digest, StreamArn, path_key};
 
 /// The three hashes of an export, each 16 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +62,12 @@ fn settings(spec: &ExportSpec, stream: &StreamArn) -> String {
         GapTolerance::Auto => "auto".to_owned(),
         GapTolerance::Fixed(ms) => format!("{ms}ms"),
     };
+    let chunk = match spec.chunk {
+        Chunking::Auto => "auto".to_owned(),
+        Chunking::Fixed(ms) => format!("{ms}ms"),
+    };
     format!(
-        "stream={stream}\ntimestamps={}\nedges={}\nfetch=clip\nchunk=auto\ngap_tolerance={gap_tolerance}\n\
+        "stream={stream}\ntimestamps={}\nedges={}\nfetch=clip\nchunk={chunk}\ngap_tolerance={gap_tolerance}\n\
          timeline={}\non_codec_change={}\n",
         spec.timestamps.as_str(),
         spec.edges.as_str(),
@@ -105,9 +109,11 @@ mod tests {
 
     #[test]
     fn everything_that_decides_the_content_changes_all_three() {
-        let changes: [Change; 5] = [
+        let changes: [Change; 7] = [
             |spec| spec.timestamps = TimestampKind::Producer,
             |spec| spec.edges = Edges::Inside,
+            |spec| spec.chunk = Chunking::Fixed(180_000),
+            |spec| spec.chunk = Chunking::Fixed(180_001),
             |spec| spec.timeline = Timeline::Wallclock,
             |spec| spec.gap_tolerance = GapTolerance::Fixed(500),
             |spec| spec.on_codec_change = OnCodecChange::Fail,

@@ -72,6 +72,15 @@ pub struct Finish<'a> {
 }
 
 impl Store {
+    /// Notes how long the videos of an export are whose fragments were not listed.
+    pub fn learn_media_ms(&mut self, export: &ExportId, media_ms: u64) -> Result<(), StoreError> {
+        const UPDATE: &str = "update export set media_ms = :media_ms where id = :export";
+        self.write(|transaction| {
+            let values = named_params! { ":export": export, ":media_ms": Unsigned(media_ms) };
+            transaction.execute(UPDATE, values).during("note the length of an output").map(drop)
+        })
+    }
+
     /// Stores which files an export is about to rename into place, instead of any stored before.
     ///
     /// On the disk when this returns (I10): a power cut after the first rename must not leave files that no row knows,

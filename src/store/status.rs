@@ -57,6 +57,11 @@ impl ChunkCounts {
         sum
     }
 
+    /// Whether there is a chunk that is no window without media.
+    pub fn anything_but_empty(&self) -> bool {
+        self.leaves().chunks > self.in_state(ChunkState::Empty).chunks
+    }
+
     /// As reports show them.
     pub fn tally(&self) -> ChunkTally {
         let count = |state| self.in_state(state).chunks;

@@ -32,6 +32,7 @@ pub(super) fn spec(job: &str) -> ExportSpec {
         },
         timestamps: TimestampKind::Server,
         edges: Edges::Cover,
+        chunk: Chunking::Auto,
         timeline: Timeline::Compact,
         gaps: GapPolicy::Accept,
         gap_tolerance: GapTolerance::Auto,
@@ -659,6 +660,88 @@ fn a_plan_whose_chunks_do_not_cover_its_fragments_is_refused() {
         assert!(matches!(result, Err(StoreError::DoesNotTile { .. })), "{chunks:?}");
     }
     assert_eq!(bench.store.chunks_to_fetch(&export, 10).expect("read"), []);
+}
+
+/// Fixed windows of the first hour, cut at these of its minutes.
+fn fixed_windows(minutes: &[i64]) -> Vec<NewChunk> {
+    let at = |minute: i64| UtcMillis::new(FROM + minute * 60_000);
+    let window = |pair: &[i64]| NewChunk {
+        first_fragment: u32::try_from(pair[0] + pair[1]).expect("a place"),
+        fragment_count: 0,
+        bounds: RequestBounds { start: at(pair[0]), end: at(pair[1]) - 1 },
+        planned_bytes: 0,
+    };
+    minutes.windows(2).map(window).collect()
+}
+
+#[test]
+fn fixed_windows_tile_their_time_and_halves_their_whole() {
+    let mut bench = Bench::new();
+    let export = bench.insert("night");
+    let mut reversed = fixed_windows(&[0, 20, 60]);
+    reversed.reverse();
+    let mut of_one_place = fixed_windows(&[0, 20, 60]);
+    of_one_place[1].first_fragment = of_one_place[0].first_fragment;
+    for bad in [
+        fixed_windows(&[0, 59]),
+        fixed_windows(&[1, 60]),
+        fixed_windows(&[0, 61]),
+        [fixed_windows(&[0, 20]), fixed_windows(&[21, 60])].concat(),
+        [fixed_windows(&[0, 60]), fixed_windows(&[60, 61])].concat(),
+        reversed,
+        of_one_place,
+    ] {
+        let refused =
+            bench.store.store_window_plan(&export, 0, &WindowPlan { chunks: bad.clone(), ..plan(0) });
+        assert!(matches!(refused, Err(StoreError::DoesNotTileTime { .. })), "{bad:?}");
+    }
+    let whole = WindowPlan { chunks: fixed_windows(&[0, 20, 60]), ..plan(0) };
+    let ids = bench.store.store_window_plan(&export, 0, &whole).expect("planned");
+    bench.start(ids[0]);
+    for bad in [fixed_windows(&[0, 20]), fixed_windows(&[0, 10, 19]), vec![new_chunk(0, 5), new_chunk(5, 5)]]
+    {
+        let refused = bench.store.split_chunk(ids[0], &bad);
+        assert!(refused.is_err(), "{bad:?}");
+    }
+    let halves = bench.store.split_chunk(ids[0], &fixed_windows(&[0, 10, 20])).expect("halved");
+    let leaves: Vec<_> = bench.store.leaf_chunks(&export).map(|chunk| chunk.expect("read").id).collect();
+    assert_eq!(leaves, [halves[0], halves[1], ids[1]]);
+}
+
+#[test]
+fn the_bytes_of_a_fixed_window_are_known_while_its_file_is_there() {
+    let mut bench = Bench::new();
+    let export = bench.insert("night");
+    let whole = WindowPlan { chunks: fixed_windows(&[0, 20, 60]), ..plan(0) };
+    let ids = bench.store.store_window_plan(&export, 0, &whole).expect("planned");
+    let bytes = |store: &Store| {
+        let planned = store.export(&export).expect("read").expect("there").totals.planned_bytes;
+        (planned, store.chunk_counts(&export).expect("read").leaves().planned_bytes)
+    };
+    assert_eq!(bytes(&bench.store), (0, 0));
+    bench.fetch_all(&ids);
+    assert_eq!(bytes(&bench.store), (2_200, 2_200));
+    bench.store.lose_chunk(ids[0]).expect("lost");
+    assert_eq!(bytes(&bench.store), (1_100, 1_100));
+    bench.fetch(ids[0]);
+    assert_eq!(bytes(&bench.store), (2_200, 2_200));
+    // Those of a chunk that was listed do not change.
+    let (bench, export, ids) = Bench::with_chunks(1);
+    let before = bench.store.export(&export).expect("read").expect("there").totals.planned_bytes;
+    let mut bench = bench;
+    bench.fetch_all(&ids);
+    assert_eq!(bench.store.export(&export).expect("read").expect("there").totals.planned_bytes, before);
+}
+
+#[test]
+fn a_specification_without_the_way_of_cutting_is_of_an_export_that_was_listed() {
+    let mut stored = serde_json::to_value(spec("night")).expect("JSON");
+    assert_eq!(stored["chunk"], "auto");
+    stored.as_object_mut().expect("an object").remove("chunk");
+    assert_eq!(serde_json::from_value::<ExportSpec>(stored).expect("read"), spec("night"));
+    let fixed = ExportSpec { chunk: Chunking::Fixed(180_000), ..spec("night") };
+    let stored = serde_json::to_string(&fixed).expect("JSON");
+    assert_eq!(serde_json::from_str::<ExportSpec>(&stored).expect("read"), fixed);
 }
 
 #[test]

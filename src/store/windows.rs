@@ -3,12 +3,12 @@
 use rusqlite::{OptionalExtension, Row, Transaction, named_params};
 
 use super::Store;
-use super::chunks::{NewChunk, insert_chunk, refuse_bad_tiling};
+use super::chunks::{NewChunk, insert_chunk, refuse_bad_tiling, refuse_bad_tiling_in_time};
 use super::codec::{self, CodecError, Dropped};
 use super::error::{During, StoreError};
 use super::exports;
 use super::values::Unsigned;
-use crate::model::{ChunkId, ExportId, ExportState, Fragment, TimeRange, UtcMillis};
+use crate::model::{ChunkId, ExportId, ExportState, Fragment, RequestBounds, TimeRange, UtcMillis};
 
 /// A window's row, without its fragments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct WindowPlan {
     pub fragments: Vec<Fragment>,
     /// The fragments that were left out, each with the rule that says why.
     pub dropped: Vec<Dropped>,
-    /// The chunks, which cover `fragments` exactly once and in order.
+    /// The chunks, which cover `fragments` exactly once and in order; fixed windows cover the window's time.
     pub chunks: Vec<NewChunk>,
     /// Milliseconds of media in `fragments`.
     pub media_ms: u64,
@@ -82,7 +82,13 @@ impl Store {
         plan: &WindowPlan,
     ) -> Result<Vec<ChunkId>, StoreError> {
         let fragments = u32::try_from(plan.fragments.len()).unwrap_or(u32::MAX);
-        refuse_bad_tiling(&plan.chunks, 0, fragments)?;
+        if plan.fragments.is_empty() && plan.chunks.iter().any(NewChunk::is_fixed) {
+            let range = self.window_range(export, seq)?;
+            let whole = RequestBounds { start: range.start(), end: range.end() - 1 };
+            refuse_bad_tiling_in_time(&plan.chunks, whole)?;
+        } else {
+            refuse_bad_tiling(&plan.chunks, 0, fragments)?;
+        }
         let blob = codec::encode(&plan.fragments, &plan.dropped).map_err(|source| StoreError::Fragments {
             export: export.clone(),
             window: seq,
@@ -96,6 +102,18 @@ impl Store {
             let chunks = plan.chunks.iter();
             chunks.map(|chunk| insert_chunk(transaction, export, seq, None, chunk)).collect()
         })
+    }
+
+    fn window_range(&self, export: &ExportId, seq: u32) -> Result<TimeRange, StoreError> {
+        const SELECT: &str = "select start_ms, end_ms from window where export_id = :export and seq = :seq";
+        let mut select = self.connection.prepare_cached(SELECT).during("read a window's range")?;
+        let range = select
+            .query_row(named_params! { ":export": export, ":seq": seq }, |row| {
+                Ok(TimeRange::new(row.get(0)?, row.get(1)?))
+            })
+            .optional()
+            .during("read a window's range")?;
+        range.flatten().ok_or(StoreError::NoWindow { export: export.clone(), window: seq })
     }
 
     /// A planned window's fragments: those to fetch, and those left out with the rule that says why.

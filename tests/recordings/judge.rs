@@ -74,12 +74,15 @@ fn range(at: i64) -> TimeRange {
     TimeRange::new(UtcMillis::new(at), UtcMillis::new(at + 1)).expect("a range")
 }
 
-/// All that was recorded, by that clock, and three seconds more on either side.
+/// All that was recorded, by that clock, and a little more on either side; but for what a camera without a clock puts
+/// years away from the rest.
 fn whole(camera: &Camera, kind: TimestampKind) -> TimeRange {
-    let all = all(camera, kind);
+    let mut all = all(camera, kind);
+    let usual = all[all.len() / 2].start(kind);
+    all.retain(|of| (of.start(kind) - usual).abs() < 86_400_000);
     let first = all.iter().map(|of| of.start(kind)).min().expect("a fragment");
     let last = all.iter().map(|of| of.start(kind) + i64::from(of.length_ms)).max().expect("a fragment");
-    // Half a second off the second, and not beyond what the tolerance of gaps allows.
+    // Not beyond what the tolerance of gaps allows.
     TimeRange::new(first - 450, last + 450).expect("a range")
 }
 

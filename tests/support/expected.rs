@@ -56,7 +56,11 @@ impl<'a> Content<'a> {
             });
         }
         let tolerance_ms = tolerance_ms(&kept);
-        Self { camera, kept: in_output_order(kept, tolerance_ms), dropped, tolerance_ms }
+        let kept = match job.timestamps {
+            TimestampKind::Server => in_order_of_ingestion(kept, tolerance_ms),
+            TimestampKind::Producer => in_order_of_time(kept, tolerance_ms),
+        };
+        Self { camera, kept: by_a_believable_clock(kept), dropped, tolerance_ms }
     }
 
     /// These fragments, and those that always come in one clip with one of them.
@@ -224,40 +228,76 @@ fn selected(camera: &Camera, job: &Job) -> Vec<ScriptedFragment> {
     (0..all.len()).filter(|index| belongs(*index)).map(|index| all[index].clone()).collect()
 }
 
-/// The fragments of each session in a stretch in which sessions overlap, with the end of the last of them.
+/// Fragments whose producer's clock is more than a day off have the times that their sessions had by the service's clock:
+/// that of the fragment that was delayed least.
+fn by_a_believable_clock(mut fragments: Vec<ScriptedFragment>) -> Vec<ScriptedFragment> {
+    let ahead = median(fragments.iter().map(|of| of.producer - of.server)).unwrap_or(0);
+    if ahead.abs() <= 24 * 3_600_000 {
+        return fragments;
+    }
+    let mut delays: BTreeMap<u32, i64> = BTreeMap::new();
+    for fragment in &fragments {
+        let delay = fragment.server - fragment.producer;
+        let least = delays.entry(fragment.session).or_insert(delay);
+        *least = delay.min(*least);
+    }
+    for fragment in &mut fragments {
+        fragment.producer = fragment.producer + delays[&fragment.session];
+    }
+    fragments
+}
+
+/// The fragments of each session in a stretch in which sessions come together, with the end of the last of them.
 type Stretch = BTreeMap<u32, (Vec<ScriptedFragment>, UtcMillis)>;
 
-/// In order of time; where sessions overlap they follow each other, in order of ingestion.
-fn in_output_order(mut fragments: Vec<ScriptedFragment>, tolerance_ms: i64) -> Vec<ScriptedFragment> {
+/// In order of their numbers; sessions that come in turns follow each other.
+fn in_order_of_ingestion(mut fragments: Vec<ScriptedFragment>, tolerance_ms: i64) -> Vec<ScriptedFragment> {
+    fragments.sort_by(|a, b| a.number.cmp(&b.number));
+    let in_turns =
+        |fragment: &ScriptedFragment, _: bool, end: UtcMillis| end + tolerance_ms > fragment.server;
+    one_session_after_another(fragments, TimestampKind::Server, in_turns)
+}
+
+/// In order of time; sessions that overlap follow each other, in order of ingestion.
+fn in_order_of_time(mut fragments: Vec<ScriptedFragment>, tolerance_ms: i64) -> Vec<ScriptedFragment> {
     fragments.sort_by(|a, b| a.producer.cmp(&b.producer).then_with(|| a.number.cmp(&b.number)));
+    let overlaps = |fragment: &ScriptedFragment, goes_on: bool, end: UtcMillis| {
+        // A session that goes on may be overlapped again, unless the others are over.
+        let slack = i64::from(fragment.length_ms / 2).min(LEAST_OVERLAP_MS);
+        end - fragment.producer > if goes_on { -tolerance_ms } else { slack }
+    };
+    one_session_after_another(fragments, TimestampKind::Producer, overlaps)
+}
+
+/// Divides fragments into stretches of sessions that come together, and puts one session after another in each.
+///
+/// `comes_with`: whether a fragment, whose session goes on or begins in the stretch, comes with another session that has
+/// got to an instant.
+fn one_session_after_another(
+    fragments: Vec<ScriptedFragment>,
+    clock: TimestampKind,
+    comes_with: impl Fn(&ScriptedFragment, bool, UtcMillis) -> bool,
+) -> Vec<ScriptedFragment> {
     let mut ordered = Vec::new();
     let mut stretch = Stretch::new();
+    let finish = |stretch: &mut Stretch| {
+        let mut sessions: Vec<_> = std::mem::take(stretch).into_values().map(|(of, _)| of).collect();
+        sessions.sort_by_key(|session| session.iter().map(|of| of.number.clone()).min());
+        sessions.into_iter().flatten().collect::<Vec<_>>()
+    };
     for fragment in fragments {
-        // A session that goes on may be overlapped again, unless the others are over.
-        let margin = if stretch.contains_key(&fragment.session) {
-            -tolerance_ms
-        } else {
-            i64::from(fragment.length_ms / 2).min(LEAST_OVERLAP_MS)
-        };
-        let touches = |(session, (_, end)): (&u32, &(_, UtcMillis))| {
-            *session != fragment.session && *end - fragment.producer > margin
-        };
-        if !stretch.iter().any(touches) {
-            ordered.extend(one_session_after_another(&mut stretch));
+        let goes_on = stretch.contains_key(&fragment.session);
+        let mut others = stretch.iter().filter(|(session, _)| **session != fragment.session);
+        if !others.any(|(_, (_, end))| comes_with(&fragment, goes_on, *end)) {
+            ordered.extend(finish(&mut stretch));
         }
-        let end = fragment.producer + i64::from(fragment.length_ms);
+        let end = fragment.start(clock) + i64::from(fragment.length_ms);
         let (of_session, until) = stretch.entry(fragment.session).or_insert((Vec::new(), end));
         *until = end.max(*until);
         of_session.push(fragment);
     }
-    ordered.extend(one_session_after_another(&mut stretch));
+    ordered.extend(finish(&mut stretch));
     ordered
-}
-
-fn one_session_after_another(stretch: &mut Stretch) -> impl Iterator<Item = ScriptedFragment> + use<> {
-    let mut sessions: Vec<_> = std::mem::take(stretch).into_values().map(|(of, _)| of).collect();
-    sessions.sort_by_key(|session| session.iter().map(|of| of.number.clone()).min());
-    sessions.into_iter().flatten()
 }
 
 /// When the samples of a fragment are shown, in milliseconds from its key frame.
@@ -376,15 +416,13 @@ fn tolerance_ms(fragments: &[ScriptedFragment]) -> i64 {
     (usual_length_ms(fragments) / 2).max(500)
 }
 
-fn micros(ns: i64) -> f64 {
-    // Nanoseconds within a fragment or its sound: far below 2^52.
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let ns = ns as f64;
-    ns / 1000.0
+#[expect(clippy::cast_precision_loss, reason = "centuries in milliseconds are far below 2^52")]
+fn milliseconds(ms: i64) -> f64 {
+    ms as f64
 }
 
-fn milliseconds(ms: i64) -> f64 {
-    f64::from(i32::try_from(ms).expect("less than 24 days"))
+fn micros(ns: i64) -> f64 {
+    milliseconds(ns) / 1000.0
 }
 
 /// The middle one, the lower of two.

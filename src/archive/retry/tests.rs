@@ -189,6 +189,7 @@ fn clip(stream: &str, chunk: i64) -> ClipQuery {
         bounds: RequestBounds { start: UtcMillis::new(chunk), end: UtcMillis::new(chunk + 1) },
         fragments: 50,
         attempts: u32::MAX,
+        may_list: true,
     }
 }
 

@@ -23,8 +23,9 @@ pub(super) struct ManifestFacts {
     pub(super) job: Option<String>,
     pub(super) stream: Option<StreamFacts>,
     pub(super) requested: Option<RequestedFacts>,
-    pub(super) fragments: u64,
-    /// How many fragments it names as missing.
+    /// How many fragments are in the videos; `None` where nothing was listed.
+    pub(super) fragments: Option<u64>,
+    /// How many fragments, or windows, it names as missing.
     pub(super) missing: u64,
     pub(super) outputs: Vec<OutputFacts>,
 }
@@ -50,7 +51,7 @@ pub(super) struct OutputFacts {
     pub(super) size_bytes: u64,
     pub(super) sha256: Sha256Digest,
     pub(super) duration_ms: u64,
-    pub(super) fragments: u64,
+    pub(super) fragments: Option<u64>,
     pub(super) tracks: Vec<TrackFacts>,
 }
 
@@ -67,7 +68,7 @@ pub(super) struct TrackFacts {
 #[derive(Debug, Deserialize)]
 pub(super) struct ChunkFacts {
     pub(super) state: String,
-    pub(super) fragments: u64,
+    pub(super) fragments: Option<u64>,
     pub(super) size_bytes: Option<u64>,
     pub(super) sha256: Option<Sha256Digest>,
     pub(super) kept_as: Option<String>,

@@ -247,11 +247,17 @@ fn contradictions(beside: &Beside<'_>, facts: &ManifestFacts, chunks: &Chunks<'_
     let mut contradiction = |message: String| {
         findings.problem(beside.manifest, ProblemKind::Manifest, &message);
     };
-    let in_videos = facts.outputs.iter().fold(0_u64, |sum, output| sum.saturating_add(output.fragments));
-    if in_videos != facts.fragments || chunks.delivered != facts.fragments {
+    // Where nothing was listed, no number of fragments is known, of nothing.
+    let known = |of: &OutputFacts| of.fragments.is_some() == facts.fragments.is_some();
+    let in_videos =
+        facts.outputs.iter().filter_map(|output| output.fragments).fold(0_u64, u64::saturating_add);
+    let said = facts.fragments.unwrap_or(0);
+    let is_known = facts.outputs.iter().all(known) && (facts.fragments.is_none() || !chunks.is_unknown);
+    if !is_known || in_videos != said || chunks.delivered != said {
         contradiction(format!(
             "contradicts itself: it says {} fragments, its videos {in_videos}, its chunks {}",
-            facts.fragments, chunks.delivered
+            facts.fragments.map_or("an unknown number of".to_owned(), |count| count.to_string()),
+            chunks.delivered
         ));
     }
     if chunks.missing != facts.missing {
@@ -314,7 +320,10 @@ struct Chunks<'b> {
     /// How many masters the manifest says were kept.
     kept: u64,
     verified: u64,
+    /// Fragments that were fetched, as far as their number is known.
     delivered: u64,
+    /// Whether something was fetched whose fragments were not listed.
+    is_unknown: bool,
     missing: u64,
 }
 
@@ -322,13 +331,19 @@ impl<'b> Chunks<'b> {
     fn of(beside: &'b Beside<'b>) -> Self {
         let folder = beside.kept_chunks();
         let is_there = folder.symlink_metadata().is_ok_and(|found| found.is_dir());
-        Self { beside, folder, is_there, kept: 0, verified: 0, delivered: 0, missing: 0 }
+        Self { beside, folder, is_there, kept: 0, verified: 0, delivered: 0, is_unknown: false, missing: 0 }
     }
 
     fn take(&mut self, chunk: &ChunkFacts, findings: &mut Findings) {
         match chunk.state.as_str() {
-            "fetched" => self.delivered = self.delivered.saturating_add(chunk.fragments),
-            "rejected" | "expired" => self.missing = self.missing.saturating_add(chunk.fragments),
+            "fetched" => {
+                self.delivered = self.delivered.saturating_add(chunk.fragments.unwrap_or(0));
+                self.is_unknown |= chunk.fragments.is_none();
+            }
+            // A window is missing as a whole.
+            "rejected" | "expired" => {
+                self.missing = self.missing.saturating_add(chunk.fragments.unwrap_or(1));
+            }
             _ => {}
         }
         let Some(name) = &chunk.kept_as else { return };

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::*;
 use crate::model::spec::RangeAnchor;
 use crate::model::{
-    Edges, ExportSpec, GapPolicy, GapTolerance, OnCodecChange, RangeText, StreamSelector, TimeRange,
-    Timeline, TimestampKind,
+    Chunking, Edges, ExportSpec, GapPolicy, GapTolerance, OnCodecChange, RangeText, StreamSelector,
+    TimeRange, Timeline, TimestampKind,
 };
 
 fn range(from: &str, to: &str) -> TimeRange {
@@ -55,6 +55,7 @@ fn a_job_that_says_nothing_has_the_documented_defaults() {
                 },
                 timestamps: TimestampKind::Server,
                 edges: Edges::Cover,
+                chunk: Chunking::Auto,
                 timeline: Timeline::Compact,
                 gaps: GapPolicy::Accept,
                 gap_tolerance: GapTolerance::Auto,
@@ -238,6 +239,38 @@ fn every_key_of_a_job_beats_its_default() {
         assert_eq!(spec(&default, ""), spec("", &default), "{key}");
         assert_eq!(spec(&default, &own), spec("", &own), "{key}");
     }
+}
+
+#[test]
+fn fixed_windows_may_be_a_default_and_are_told_as_they_are_written() {
+    let spec = |defaults: &str, job: &str| {
+        let text = format!(
+            "version = 1\n[defaults]\n{defaults}\n[[job]]\nname = \"a\"\nstreams = [\"s\"]\nlast = \"1h\"\n{job}\n"
+        );
+        exports(&text).remove(0).spec
+    };
+    let inside = "chunk = \"90s\"\nedges = \"inside\"";
+    assert_eq!(spec("", "").chunk, Chunking::Auto);
+    assert_eq!(spec(inside, "").chunk, Chunking::Fixed(90_000));
+    assert_eq!(spec(inside, "chunk = \"auto\"\nedges = \"cover\"").chunk, Chunking::Auto);
+    for (written, told) in
+        [("90s", "1m30s"), ("3m", "3m"), ("1d", "24h"), ("1s500ms", "1s500ms"), ("1s", "1s")]
+    {
+        let found = spec("", &format!("chunk = \"{written}\"\nedges = \"inside\"")).chunk;
+        assert_eq!(found.to_string(), told);
+    }
+    assert_eq!(Chunking::Auto.to_string(), "auto");
+}
+
+#[test]
+fn a_range_that_no_window_can_ask_for_is_refused() {
+    let range = "from = 2024-03-01T00:00:00.000Z\nto = 2024-03-01T00:00:00.001Z";
+    let text =
+        |more: &str| format!("version = 1\n[[job]]\nname = \"a\"\nstreams = [\"s\"]\n{range}\n{more}\n");
+    assert_eq!(exports(&text("")).len(), 1);
+    let found = problems(&text("chunk = \"3m\"\nedges = \"inside\""));
+    assert_eq!((found.len(), found[0].line), (1, 6), "{found:?}");
+    assert!(found[0].message.contains("1 ms"), "{found:?}");
 }
 
 #[test]

@@ -172,7 +172,7 @@ pub(super) fn chunks_of(which: Base, starts: &[i64], end: i64, wall: impl Fn(i64
 pub(super) fn chunk(path: PathBuf, fragments: Vec<Fragment>) -> MergeChunk {
     let all = fragments.iter().enumerate();
     let selection = all.map(|(index, fragment)| Selected { index, start: fragment.producer }).collect();
-    MergeChunk { sha256: sha256_of(&path), path, fragments, selection }
+    MergeChunk { sha256: sha256_of(&path), path, fragments, selection, window: None }
 }
 
 pub(super) fn sha256_of(path: &Path) -> Sha256Digest {

@@ -11,7 +11,7 @@ fn placer(timeline: Timeline, media_clock: TimestampKind) -> TimelinePlacer {
 /// A fragment of 25 pictures a second that starts at `start_ms`, with as much media.
 fn media(start_ms: i64, length_ms: i64) -> FragmentMedia {
     let video = TrackExtent { first: 0, last: (length_ms - 40) * MS, end: length_ms * MS };
-    FragmentMedia { start: UtcMillis::new(start_ms), listed_ms: 0, tracks: vec![Some(video)] }
+    FragmentMedia { start: Some(UtcMillis::new(start_ms)), leads: 0, listed_ms: 0, tracks: vec![Some(video)] }
 }
 
 fn begins(timeline: Timeline, starts: &[(i64, i64)]) -> Vec<i64> {
@@ -129,4 +129,20 @@ fn sound_that_leads_the_picture_is_not_overtaken() {
     subject.place(&with_sound(0));
     let landed = subject.place(&with_sound(2_000));
     assert_eq!((landed.begins, landed.moved), (2_020 * MS + TICK_NANOS, 20 * MS + TICK_NANOS));
+}
+
+#[test]
+fn media_of_unknown_start_follows_the_track_that_leads_and_adds_nothing_up() {
+    let sound = TrackExtent { first: 5 * MS, last: 1_990 * MS, end: 2_013 * MS };
+    let media = |leads| {
+        let known = media(0, 2_000);
+        FragmentMedia { start: None, leads, tracks: vec![known.tracks[0], Some(sound)], ..known }
+    };
+    for (leads, distance) in [(0, 2_000), (1, 2_008)] {
+        let mut subject = placer(Timeline::Compact, TimestampKind::Server);
+        for index in 0..1_000 {
+            let placement = subject.place(&media(leads));
+            assert_eq!((placement.begins, placement.moved), (index * distance * MS, 0));
+        }
+    }
 }

@@ -105,6 +105,38 @@ fn only_one_export_is_fetched_before_it_is_listed() {
 }
 
 #[test]
+fn what_is_not_known_beforehand_is_reserved_chunk_by_chunk() {
+    let disks = FakeDisks::of(&[1_000]);
+    let mut ledger = ledger(&disks, 0);
+    for export in 0..2 {
+        open(&mut ledger, export, 0);
+        ledger.may_bring(export, 400);
+    }
+    assert_eq!(ledger.grant(0..2), None);
+    assert_eq!(ledger.reserve_more(0, 100), Ok(true));
+    ledger.hand_out(0, 100);
+    // 800 and their copies do not fit: several could each hold what the other needs.
+    assert_eq!(ledger.reserve_more(1, 100), Ok(false), "not its turn");
+    assert_eq!(ledger.room(0), 800);
+    // The chunk is smaller than was feared.
+    ledger.land_as(0, 100, 30);
+    disks.with(|disks| disks[0].free -= 30);
+    ledger.refresh().expect("fake disks answer");
+    assert_eq!(ledger.room(0), 1_000 - 2 * 30);
+    // It takes what it needs, and what is unknown of it gets less; then there is room for the other beside it.
+    assert_eq!(ledger.reserve_more(0, 100), Ok(true));
+    ledger.land_as(0, 100, 0);
+    assert_eq!(ledger.reserve_more(0, 200), Ok(true));
+    ledger.land_as(0, 200, 0);
+    assert_eq!(ledger.reserve_more(1, 100), Ok(true), "all that is unknown fits");
+    ledger.commit(0);
+    assert_eq!(ledger.grant(1..2), None);
+    assert!(!ledger.is_early(0), "its size is known now");
+    let shortage = Shortage { folder: "work".into(), free: 1_000 - 2 * 30 - 200, needed: 1_600 };
+    assert_eq!(ledger.reserve_more(1, 800), Err(shortage));
+}
+
+#[test]
 fn a_smaller_one_goes_first_only_into_space_that_the_first_will_not_need() {
     let disks = FakeDisks::of(&[1_000]);
     let mut ledger = ledger(&disks, 0);
