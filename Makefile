@@ -7,6 +7,8 @@
 #             only those with this in their names
 # make bench  how fast it is, beside what the service allows; then as bench-scale
 # make bench-scale  how state files of one and ten million chunks are read; CHUNKS=1000000: only that many
+# make players  whether ffmpeg, ffplay and headless Chromium open, seek and play the outputs (docs/players.md); not
+#             part of make test, since Chromium is large. PLAYERS="reordered aac": only these scenarios, or videos
 # make build  the program, in target/release
 # make setup  what all of these need
 
@@ -20,7 +22,7 @@ endif
 # Tests may kill the program after each step of design/lifecycle.md; no release can be built with this.
 CRASH_POINTS := --features crash-points
 
-.PHONY: demo test lint soak recordings bench bench-scale build setup
+.PHONY: demo test lint soak recordings bench bench-scale players build setup
 
 demo: build
 	@scripts/demo.sh "$(TARGET_DIR)/release/kvs-export"
@@ -53,6 +55,10 @@ bench: setup
 
 bench-scale: setup
 	cargo bench --locked --bench scale -- $(CHUNKS)
+
+players: build
+	@scripts/setup.sh players
+	@python3 -B scripts/players --program "$(TARGET_DIR)/release/kvs-export" $(PLAYERS)
 
 build:
 	@scripts/setup.sh demo

@@ -6,6 +6,7 @@
 #   scripts/setup.sh lint   a Rust toolchain with clippy and rustfmt, a C compiler
 #   scripts/setup.sh test   as demo, and python3 with its venv module for the tests with boto3 and
 #                           the AWS CLI
+#   scripts/setup.sh players  as demo, and ffprobe, ffplay, python3 and Chromium or Google Chrome
 #
 # KVS_EXPORT_FFMPEG=/path/to/ffmpeg is taken instead of an installed one; ffprobe is then looked for beside it too.
 set -euo pipefail
@@ -38,15 +39,23 @@ has_ffmpeg() {
             exit 1
         fi
         # The tests judge videos with ffprobe.
-        [ "$purpose" = demo ] || have ffprobe || [ -x "$(dirname "$KVS_EXPORT_FFMPEG")/ffprobe" ]
+        [ "$purpose" = demo ] || has_beside ffprobe || return 1
     else
-        have ffmpeg && have ffprobe
+        have ffmpeg && have ffprobe || return 1
     fi
+    [ "$purpose" != players ] || has_beside ffplay
 }
+has_beside() { have "$1" || [ -x "$(dirname "${KVS_EXPORT_FFMPEG:-/}")/$1" ]; }
 # A python3 without ensurepip has a venv module that does not work: so it is on Debian without python3-venv.
 has_venv() {
     [ "$purpose" = test ] || return 0
     have python3 && python3 -c 'import venv, ensurepip' > /dev/null 2>&1
+}
+has_python() { [ "$purpose" != players ] || have python3; }
+# Where it may be, the script that uses it knows.
+has_chromium() {
+    [ "$purpose" = players ] || return 0
+    have python3 && python3 "$(dirname "$0")/players/chromium.py" > /dev/null
 }
 
 missing=()
@@ -57,20 +66,27 @@ case "$(uname -s)" in
             exit 1
         fi
         has_ffmpeg || missing+=(ffmpeg)
-        has_venv || missing+=(python3)
-        [ ${#missing[@]} -gt 0 ] || exit 0
-        if ! have brew; then
-            echo "missing: ${missing[*]}; install Homebrew (https://brew.sh), then run:  brew install ${missing[*]}" >&2
-            [ "${missing[0]}" = ffmpeg ] && echo "or set KVS_EXPORT_FFMPEG=/path/to/ffmpeg" >&2
+        has_venv && has_python || missing+=(python3)
+        if [ ${#missing[@]} -gt 0 ]; then
+            if ! have brew; then
+                echo "missing: ${missing[*]}; install Homebrew (https://brew.sh), then run:  brew install ${missing[*]}" >&2
+                [ "${missing[0]}" = ffmpeg ] && echo "or set KVS_EXPORT_FFMPEG=/path/to/ffmpeg" >&2
+                exit 1
+            fi
+            brew install "${missing[@]}"
+        fi
+        if ! has_chromium; then
+            echo "a browser is missing; install Google Chrome or Chromium, or run:  brew install --cask google-chrome" >&2
             exit 1
         fi
-        brew install "${missing[@]}"
         ;;
     *)
         have make || missing+=(make)
         have cc || missing+=(gcc libc6-dev)
         has_ffmpeg || missing+=(ffmpeg)
         has_venv || missing+=(python3 python3-venv)
+        has_python || missing+=(python3)
+        has_chromium || missing+=(chromium)
         [ ${#missing[@]} -gt 0 ] || exit 0
         command="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
         if ! have apt-get; then
