@@ -134,7 +134,8 @@ def wrong_with(output, seen):
     nearest = min(differences, key=differences.get)
     if differences[place] > min(differences.values()) or differences[place] > SAME_PICTURE:
         told = ", ".join(f"{near} by {difference:.1f}" for near, difference in differences.items())
-        return f"a seek to {asked} shows the picture of frame {nearest}, not {place}: it differs from {told}"
+        what = f"the picture of frame {nearest}" if nearest != place else "another picture"
+        return f"a seek to {asked} shows {what}, not frame {place}: it differs from {told}"
     return ""
 
 
