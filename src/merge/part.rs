@@ -24,6 +24,13 @@ use crate::model::Sha256Digest;
 const PIPE_BUFFER: usize = 256 << 10;
 /// The most pictures that are decoded at the start of a part.
 const MAX_DECODED: u64 = 600;
+/// Decodes each picture as late as the next one and its own time allow.
+///
+/// The pipe has no decode times, and those that ffmpeg works out for reordered pictures put the key frame after a pause
+/// at the pause's beginning: players that seek by decode time would show it all through the pause.
+const LATE_DECODING: &str = "setts=pts=PTS:dts='if(eq(NEXT_DTS,NOPTS),DTS,min(PTS,max(DTS,NEXT_DTS-1)))'";
+/// How often that is done, since it looks one picture ahead: as many pictures as are commonly held back.
+const REORDERED: usize = 2;
 /// What ffmpeg says when it sets, drops or changes times.
 const TIME_CHANGES: [&str; 8] = [
     "monoton",
@@ -308,9 +315,11 @@ fn arguments(plan: &PartPlan<'_>, shift_ms: i64) -> Vec<OsString> {
         words
             .extend(["-output_ts_offset".to_owned(), format!("-{}.{:03}", shift_ms / 1000, shift_ms % 1000)]);
     }
-    // Edit lists count in it; with the usual 1000 a track's start is up to 1 ms off. Version 4 has no such option.
+    // Version 4 has neither.
     if !plan.ffmpeg.is_older_than(5) {
+        // Edit lists count in it; with the usual 1000 a track's start is up to 1 ms off.
         words.extend(["-movie_timescale", "10000"].map(str::to_owned));
+        words.extend(["-bsf:v".to_owned(), [LATE_DECODING; REORDERED].join(",")]);
     }
     words.push("-f".to_owned());
     if has(Codec::is_pcm) {

@@ -60,8 +60,19 @@ pub struct IngestionOrder<T> {
     waiting: BTreeMap<FragmentNumber, (Fragment, T)>,
     walk: Walk,
     tolerance_ms: i64,
-    /// What has come since sessions come in turns: the session, until when it can go on, the payload.
-    turns: Vec<(usize, UtcMillis, T)>,
+    /// What has come since sessions come in turns.
+    turns: Vec<Turn<T>>,
+}
+
+/// A fragment of a stretch in which sessions come in turns.
+#[derive(Debug)]
+struct Turn<T> {
+    session: usize,
+    /// The number of its session's first fragment in the stretch.
+    first: FragmentNumber,
+    /// The end of its media by the server's clock: then the session goes on, or is over.
+    until: UtcMillis,
+    payload: T,
 }
 
 impl<T> IngestionOrder<T> {
@@ -87,28 +98,24 @@ impl<T> IngestionOrder<T> {
     /// Takes the next fragment in order of its number.
     fn take(&mut self, fragment: &Fragment, payload: T) -> Vec<T> {
         let session = self.walk.session(fragment);
-        let goes_on = |(of, until, _): &(usize, UtcMillis, T)| {
-            *of != session && *until + self.tolerance_ms > fragment.server
-        };
-        let in_turns = self.turns.iter().any(goes_on);
+        let tolerance_ms = self.tolerance_ms;
+        let may_go_on = |turn: &&Turn<T>| turn.until + tolerance_ms > fragment.server;
+        let in_turns = self.turns.iter().filter(may_go_on).any(|turn| turn.session != session);
         let ready = if in_turns { Vec::new() } else { self.one_after_another() };
-        self.turns.push((session, fragment.server + i64::from(fragment.length_ms), payload));
+        // One that was silent meanwhile comes back as another.
+        let last = self.turns.iter().rfind(|turn| turn.session == session).filter(may_go_on);
+        let first = last.map_or_else(|| fragment.number.clone(), |last| last.first.clone());
+        let until = fragment.server + i64::from(fragment.length_ms);
+        self.turns.push(Turn { session, first, until, payload });
         ready
     }
 
     /// The sessions of a stretch, in order of their first fragments.
     fn one_after_another(&mut self) -> Vec<T> {
-        let mut order: Vec<usize> = Vec::new();
-        for (session, ..) in &self.turns {
-            if !order.contains(session) {
-                order.push(*session);
-            }
-        }
-        let place = |session: usize| order.iter().position(|other| *other == session);
         let mut stretch = std::mem::take(&mut self.turns);
         // Stable: within a session the order stays.
-        stretch.sort_by_key(|(session, ..)| place(*session));
-        stretch.into_iter().map(|(.., payload)| payload).collect()
+        stretch.sort_by(|a, b| a.first.cmp(&b.first));
+        stretch.into_iter().map(|turn| turn.payload).collect()
     }
 
     /// Gives back the rest.

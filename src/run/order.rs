@@ -122,7 +122,9 @@ impl<'a> OutputOrder<'a> {
                 Order::Server(order) => order.push(fragment, piece),
                 Order::Producer(_) => vec![piece],
             };
-            ready.into_iter().for_each(|piece| self.add(piece));
+            for piece in ready {
+                self.add(piece);
+            }
         }
         Ok(())
     }
@@ -149,8 +151,12 @@ impl<'a> OutputOrder<'a> {
     }
 
     fn finish(&mut self) {
-        if let Order::Server(order) = &mut self.order {
-            order.finish().into_iter().for_each(|piece| self.add(piece));
+        let rest = match &mut self.order {
+            Order::Server(order) => order.finish(),
+            Order::Producer(_) => Vec::new(),
+        };
+        for piece in rest {
+            self.add(piece);
         }
         self.end_stretch();
         if let Order::Producer(order) = &mut self.order {

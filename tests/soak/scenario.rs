@@ -242,7 +242,14 @@ fn emulator(rng: &mut Rng, cameras: &[Camera], exports: &[Export]) -> EmulatorCo
             }
         }
     }
-    let fragments = *rng.choice(&[200, 200, 200, 100, 20, 7, 3]).expect("some");
+    let count =
+        |export: &Export| cameras[export.camera].fragments(export.job.range, export.job.timestamps).len();
+    // A service that stops clips after a few fragments, and throttles every second request, makes hours of an hour.
+    let limits: &[usize] = match exports.iter().map(count).sum::<usize>() {
+        ..1_000 => &[200, 200, 200, 100, 20, 7, 3],
+        _ => &[200, 200, 200, 100],
+    };
+    let fragments = *rng.choice(limits).expect("some");
     let points = match rng.u8(0..8) {
         0 => None,
         1 => Some(PointBudgets { media: 300, ..PointBudgets::default() }),

@@ -8,6 +8,8 @@ use kvs_export::model::{Edges, TimeRange, Timeline, TimestampKind, UtcMillis};
 use super::scene::Job;
 use super::truth::ExpectedFrame;
 
+/// A camera's clock is believed that is less off.
+const MOST_BELIEVED_MS: i64 = 24 * 3_600_000;
 /// No fragment is longer.
 const LONGEST_FRAGMENT_MS: i64 = 20_000;
 /// Overlaps up to this are no sessions that overlap.
@@ -30,6 +32,10 @@ pub(crate) struct Content<'a> {
     pub(crate) dropped: BTreeSet<String>,
     /// How much time between two of them is no gap.
     tolerance_ms: i64,
+    /// From the first start to the last end, on the clock that selects.
+    selected: Option<(UtcMillis, UtcMillis)>,
+    /// How far the clock of the media is usually ahead of the one that selects.
+    ahead_ms: i64,
 }
 
 /// What must be in one part of an output.
@@ -56,11 +62,22 @@ impl<'a> Content<'a> {
             });
         }
         let tolerance_ms = tolerance_ms(&kept);
+        let usual_ms = usual_length_ms(&kept);
+        let starts = kept.iter().map(|of| of.start(job.timestamps));
+        let ends = kept.iter().map(|of| of.start(job.timestamps) + length_or(of, usual_ms));
+        let selected = starts.min().zip(ends.max());
+        let skew_ms = median(kept.iter().map(|of| of.producer - of.server)).unwrap_or(0);
+        let ahead_ms = match (job.timestamps, skew_ms.abs() > MOST_BELIEVED_MS) {
+            (TimestampKind::Server, false) => skew_ms,
+            (TimestampKind::Producer, true) => -skew_ms,
+            _ => 0,
+        };
         let kept = match job.timestamps {
             TimestampKind::Server => in_order_of_ingestion(kept, tolerance_ms),
             TimestampKind::Producer => in_order_of_time(kept, tolerance_ms),
         };
-        Self { camera, kept: by_a_believable_clock(kept), dropped, tolerance_ms }
+        let kept = if skew_ms.abs() > MOST_BELIEVED_MS { by_the_services_clock(kept) } else { kept };
+        Self { camera, kept, dropped, tolerance_ms, selected, ahead_ms }
     }
 
     /// These fragments, and those that always come in one clip with one of them.
@@ -167,22 +184,11 @@ impl<'a> Content<'a> {
     /// The gaps in the range: between fragments on the camera's clock, at the range's ends on the selecting one.
     pub(crate) fn gaps(&self, job: &Job) -> Vec<(UtcMillis, UtcMillis)> {
         let (from, to) = (job.range.start(), job.range.end());
-        let usual_ms = usual_length_ms(&self.kept);
-        let length = |of: &ScriptedFragment| match of.length_ms {
-            0 => usual_ms,
-            listed => i64::from(listed),
-        };
-        let starts = self.kept.iter().map(|of| of.start(job.timestamps));
-        let Some(first) = starts.min() else {
+        let Some((first, last)) = self.selected else {
             return vec![(from, to)];
         };
-        let ends = self.kept.iter().map(|of| of.start(job.timestamps) + length(of));
-        let last = ends.max().unwrap_or(first);
+        let usual_ms = usual_length_ms(&self.kept);
         let is_gap = |from: UtcMillis, to: UtcMillis| to - from > self.tolerance_ms;
-        let ahead = match job.timestamps {
-            TimestampKind::Server => median(self.kept.iter().map(|of| of.producer - of.server)).unwrap_or(0),
-            TimestampKind::Producer => 0,
-        };
         let mut gaps = Vec::new();
         if is_gap(from, first) {
             gaps.push((from, first));
@@ -191,11 +197,12 @@ impl<'a> Content<'a> {
         by_camera.sort_by_key(|of| of.producer);
         let mut covered = by_camera[0].producer;
         for fragment in by_camera {
-            let (begins, ends) = (covered.max(from + ahead), fragment.producer.min(to + ahead));
+            let (begins, ends) =
+                (covered.max(from + self.ahead_ms), fragment.producer.min(to + self.ahead_ms));
             if is_gap(covered, fragment.producer) && is_gap(begins, ends) {
                 gaps.push((begins, ends));
             }
-            covered = covered.max(fragment.producer + length(fragment));
+            covered = covered.max(fragment.producer + length_or(fragment, usual_ms));
         }
         if is_gap(last, to) {
             gaps.push((last, to));
@@ -230,11 +237,7 @@ fn selected(camera: &Camera, job: &Job) -> Vec<ScriptedFragment> {
 
 /// Fragments whose producer's clock is more than a day off have the times that their sessions had by the service's clock:
 /// that of the fragment that was delayed least.
-fn by_a_believable_clock(mut fragments: Vec<ScriptedFragment>) -> Vec<ScriptedFragment> {
-    let ahead = median(fragments.iter().map(|of| of.producer - of.server)).unwrap_or(0);
-    if ahead.abs() <= 24 * 3_600_000 {
-        return fragments;
-    }
+fn by_the_services_clock(mut fragments: Vec<ScriptedFragment>) -> Vec<ScriptedFragment> {
     let mut delays: BTreeMap<u32, i64> = BTreeMap::new();
     for fragment in &fragments {
         let delay = fragment.server - fragment.producer;
@@ -401,6 +404,14 @@ fn before_length_ms(before: &ScriptedFragment, media: &Media) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "far below 2^52")]
     let sound_ms = sound_ms as i64;
     i64::from(before.length_ms).max(pictures_ms).max(sound_ms)
+}
+
+/// How long it is listed; `usual_ms` where that is 0.
+fn length_or(fragment: &ScriptedFragment, usual_ms: i64) -> i64 {
+    match fragment.length_ms {
+        0 => usual_ms,
+        listed => i64::from(listed),
+    }
 }
 
 fn usual_length_ms(fragments: &[ScriptedFragment]) -> i64 {

@@ -6,6 +6,9 @@ use std::process::Command;
 use kvs_export::emulator::FRAME_MARK_UUID;
 use serde_json::Value;
 
+/// How long before it is shown a frame may be decoded.
+const LONGEST_DECODED_AHEAD_MS: f64 = 1_500.0;
+
 /// A frame as it was found.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Frame {
@@ -97,6 +100,12 @@ fn packets(video: &Path, track: &str) -> Vec<Packet> {
         let dts = ms("dts_time");
         assert!(dts > last_dts, "{}: decode times go back at {packet}", video.display());
         last_dts = dts;
+        // Players seek by decode times: none may be far from when its picture is shown, whatever gap is before it.
+        assert!(
+            ms("pts_time") - dts < LONGEST_DECODED_AHEAD_MS,
+            "{}: decoded early: {packet}",
+            video.display()
+        );
         let is_key = text("flags").starts_with('K');
         Packet { pts_ms: ms("pts_time"), is_key, size: text("size").parse().expect("bytes") }
     };
