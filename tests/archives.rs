@@ -7,13 +7,14 @@
 mod support;
 
 use kvs_export::emulator::{
-    Api, Camera, Disturbance, EmulatorConfig, InnerTiming, Recording, Script, ScriptedFragment,
+    Api, Camera, Disturbance, EmulatorConfig, InnerTiming, MediaProblem, Recording, Script, ScriptedFragment,
+    VideoSource,
 };
 use kvs_export::model::{Edges, Timeline, TimestampKind, UtcMillis};
 
 use support::scene::{Job, Run, Scene};
 use support::truth::{self, Difference, ExpectedFrame};
-use support::{MIDNIGHT, after_midnight, oracle};
+use support::{MIDNIGHT, after_midnight, expect_fragments, oracle};
 
 /// The frames of sessions that follow each other without a pause in one file.
 fn one_after_the_other(sessions: &[Vec<ScriptedFragment>]) -> Vec<ExpectedFrame> {
@@ -210,13 +211,30 @@ fn a_stream_that_is_refused_throughout_is_given_up_after_a_few_requests() {
         assert!(error.contains(words), "{words}: {error}");
     }
     let asked = scene.requests(Api::GetClip).len();
-    assert!(asked < 60, "{asked} clips were asked for");
+    assert!(asked < 90, "{asked} clips were asked for");
     assert!(std::fs::read_dir(scene.outputs()).is_ok_and(|files| files.count() == 0));
 
     // What was found out is known to the next run.
     let again = scene.run().expect_code(3);
     assert_eq!(again.export("hour")["error"], error);
     assert_eq!(scene.requests(Api::GetClip).len(), asked, "it was asked again");
+}
+
+#[test]
+fn refusals_at_the_beginning_alone_leave_the_rest_in_the_output() {
+    let start = Recording::at(MIDNIGHT).server_delay_ms(250);
+    let recording = start.video(1).fragments(9, 2_000).video(0).fragments(51, 2_000);
+    let mut camera = Camera::with_script("gate", recording.into_script());
+    camera.videos[1] = VideoSource::Refused(MediaProblem::MissingCodecPrivateData);
+    let job = Job::new("gate", "gate", after_midnight(-400, 120_400));
+    let scene = Scene::new(EmulatorConfig::with_cameras([camera.clone()]));
+    // One request at a time: the refused ones come first.
+    scene.write_jobs("requests_in_flight = 1", std::slice::from_ref(&job));
+    let run = scene.run().expect_code(3);
+    assert_eq!(run.status("gate"), "partial", "{:#}", run.report);
+    expect_fragments(&run, &job, &truth::fragments(&camera, &job)[9..]);
+    let missing = run.manifest("gate")["missing"].as_array().expect("a list").len();
+    assert_eq!(missing, 9);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 
 use super::decide;
 use super::dispatcher::{Dispatcher, TaskEnd, panicked};
-use super::export::{Answers, Phase};
+use super::export::Phase;
 use super::facts::Facts;
 use super::fetch;
 use super::finish::{self, MergeFailure, MergeJob, Staged};
@@ -22,7 +22,8 @@ use crate::error::chain;
 use crate::fs;
 use crate::model::event::RunEvent;
 use crate::model::{
-    Attempt, ChunkState, ExportEvent, ExportId, ExportSpec, ExportState, GapPolicy, RequestBounds, TimeRange,
+    Attempt, ChunkId, ChunkState, ExportEvent, ExportId, ExportSpec, ExportState, GapPolicy, RequestBounds,
+    TimeRange,
 };
 use crate::plan::Gap;
 use crate::store::{ChunkError, ChunkRecord, Finish, Store};
@@ -30,7 +31,8 @@ use crate::store::{ChunkError, ChunkRecord, Finish, Store};
 /// How often a merge may find the same chunk altered before the export is given up.
 const MOST_LOSSES: u32 = 3;
 
-/// So many single fragments refused for one reason, and none given: the others would be refused as well.
+/// So many single fragments refused for one reason, each in the largest stretch that nothing was known of, and none
+/// given: the others would be refused as well.
 const REFUSED_ALIKE: usize = 8;
 
 /// How long to wait for the tags of a stream.
@@ -327,15 +329,15 @@ impl Dispatcher<'_> {
     }
 
     /// Something of an export was refused: while nothing of it was ever given, looks whether all of it is refused alike,
-    /// and then gives it up. What earlier runs were refused counts.
-    pub(super) fn note_refusal(&mut self, index: usize) -> Result<(), Stop> {
+    /// and then gives it up. What earlier runs were refused counts. `divided` is the chunk that was refused, if it was
+    /// divided.
+    pub(super) fn note_refusal(&mut self, index: usize, divided: Option<ChunkId>) -> Result<(), Stop> {
         let export = &mut self.exports[index];
         let counts = self.request.store.chunk_counts(&export.id)?;
         if counts.in_state(ChunkState::Fetched).chunks > 0 {
             return Ok(());
         }
-        export.answers = Answers::OnlyRefusals;
-        export.go_deeper();
+        export.probe(divided);
         if counts.in_state(ChunkState::Rejected).chunks < REFUSED_ALIKE as u64 {
             return Ok(());
         }

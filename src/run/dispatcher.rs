@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::closing::MergeOutcome;
 use super::decide;
 use super::disk::{Ledger, Shortage};
-use super::export::{Answers, OpenExport, Phase, expected_bytes};
+use super::export::{OpenExport, Phase, expected_bytes};
 use super::fetch::{self, FetchContext, FetchOutcome};
 use super::finish;
 use super::list::ListedWindow;
@@ -253,7 +253,7 @@ impl<'a> Dispatcher<'a> {
             return Ok(());
         }
         if counts.in_state(ChunkState::Rejected).chunks > 0 {
-            self.note_refusal(index)?;
+            self.note_refusal(index, None)?;
             if self.exports[index].failed.is_some() {
                 return Ok(());
             }
@@ -333,7 +333,7 @@ impl<'a> Dispatcher<'a> {
         let bytes = expected_bytes(&chunk.planned);
         match outcome {
             FetchOutcome::Fetched { size_bytes, sha256 } => {
-                export.answers = Answers::Usual;
+                export.is_given();
                 store.record_fetched(chunk.id, size_bytes, &sha256)?;
                 reached(Point::ChunkRecorded);
                 if chunk.planned.is_fixed() {
@@ -356,7 +356,7 @@ impl<'a> Dispatcher<'a> {
             FetchOutcome::Rejected(error) => {
                 store.record_failure(chunk.id, ChunkEvent::Refused, &error)?;
                 self.ledger.forgo(index, bytes);
-                self.note_refusal(index)?;
+                self.note_refusal(index, None)?;
             }
             FetchOutcome::Expired(error) => {
                 store.record_failure(chunk.id, ChunkEvent::Expired, &error)?;
@@ -404,7 +404,7 @@ impl<'a> Dispatcher<'a> {
             export.has_more();
             self.request.events.event(RunEvent::ChunkSplit { export: export.id.clone(), into: 2 });
             if refused {
-                self.note_refusal(index)?;
+                self.note_refusal(index, Some(chunk.id))?;
             }
             self.take_back(index, chunk);
         } else {
@@ -412,7 +412,7 @@ impl<'a> Dispatcher<'a> {
             store.record_failure(chunk.id, event, error)?;
             self.ledger.forgo(index, expected_bytes(&chunk.planned));
             if refused {
-                self.note_refusal(index)?;
+                self.note_refusal(index, None)?;
             }
         }
         Ok(())

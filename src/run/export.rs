@@ -58,6 +58,8 @@ pub(super) struct OpenExport {
     pub(super) losses: BTreeMap<ChunkId, u32>,
     /// What came of its requests so far.
     pub(super) answers: Answers,
+    /// The chunk that was refused and divided last, while there are only refusals.
+    divided: Option<ChunkId>,
     queue: VecDeque<ChunkRecord>,
     /// Whether the state file may have planned chunks that are not in `queue`.
     more: bool,
@@ -79,6 +81,7 @@ impl OpenExport {
             failed: None,
             losses: BTreeMap::new(),
             answers: Answers::Usual,
+            divided: None,
             queue: VecDeque::new(),
             more: true,
             windows: WindowCache::default(),
@@ -100,10 +103,22 @@ impl OpenExport {
         self.more = true;
     }
 
-    /// Takes the halves of a chunk before those behind it.
-    pub(super) fn go_deeper(&mut self) {
+    /// Asks for one chunk at a time from now on, until something is given: of the halves of the one that was `divided`, the
+    /// first, else the largest there is. So refusals come from all over the export before it is given up.
+    pub(super) fn probe(&mut self, divided: Option<ChunkId>) {
+        self.answers = Answers::OnlyRefusals;
+        self.divided = divided;
         self.queue.clear();
         self.more = true;
+    }
+
+    /// Something was given.
+    pub(super) fn is_given(&mut self) {
+        if self.answers == Answers::OnlyRefusals {
+            self.answers = Answers::Usual;
+            self.queue.clear();
+            self.more = true;
+        }
     }
 
     /// How many points the next chunk costs, and how many bytes it needs on the disk, as far as that is known.
@@ -114,7 +129,12 @@ impl OpenExport {
 
     fn fill(&mut self, store: &Store) -> Result<(), Stop> {
         if self.queue.is_empty() && self.more {
-            self.queue = store.chunks_to_fetch(&self.id, QUEUE)?.into();
+            self.queue = match self.answers {
+                Answers::Usual => store.chunks_to_fetch(&self.id, QUEUE)?.into(),
+                Answers::OnlyRefusals => {
+                    store.chunk_to_probe(&self.id, self.divided.take())?.into_iter().collect()
+                }
+            };
             self.more = !self.queue.is_empty();
         }
         Ok(())

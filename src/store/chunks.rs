@@ -129,6 +129,30 @@ impl Store {
         Ok(self.select_chunks(SELECT, named_params! { ":export": export, ":limit": limit })?.into())
     }
 
+    /// A chunk of an export that waits to be fetched: the first half of `divided`, or the largest there is.
+    pub fn chunk_to_probe(
+        &self,
+        export: &ExportId,
+        divided: Option<ChunkId>,
+    ) -> Result<Option<ChunkRecord>, StoreError> {
+        const HALF: &str = "
+            select * from chunk where parent_id = :divided and export_id = :export and state = 'planned'
+            order by first_fragment limit 1";
+        // Of fixed windows only the length is known.
+        const LARGEST: &str = "
+            select * from chunk where export_id = :export and state = 'planned'
+            order by case fragment_count when 0 then request_end_ms - request_start_ms else fragment_count end desc,
+                window_seq, first_fragment limit 1";
+        if let Some(divided) = divided {
+            let halves =
+                self.select_chunks(HALF, named_params! { ":export": export, ":divided": divided })?;
+            if let Some(half) = halves.into_iter().next() {
+                return Ok(Some(half));
+            }
+        }
+        Ok(self.select_chunks(LARGEST, named_params! { ":export": export })?.into_iter().next())
+    }
+
     /// An export's chunks that were not split, in the order of the output, read a page at a time.
     pub fn leaf_chunks<'a>(&'a self, export: &'a ExportId) -> LeafChunks<'a> {
         LeafChunks { store: self, export, after: (-1, -1), page: VecDeque::new(), finished: false }
