@@ -202,10 +202,14 @@ impl Coverage {
         };
         let is_gap = |from: UtcMillis, to: UtcMillis| to - from > self.tolerance_ms;
         let mut gaps = Vec::new();
+        let (start, end) = (range.start() + self.shift_ms, range.end() + self.shift_ms);
+        // What was held back on its way was recorded before the service's clock has it; below the tolerance that is jitter.
+        let recorded = self.covered.iter().find(|(_, until)| **until > start);
+        let recorded = recorded.map(|(from, _)| *from - self.shift_ms);
+        let first = recorded.filter(|recorded| is_gap(*recorded, first)).unwrap_or(first);
         if is_gap(range.start(), first) {
             gaps.push(Gap::new(range.start(), first));
         }
-        let (start, end) = (range.start() + self.shift_ms, range.end() + self.shift_ms);
         let stretches: Vec<_> = self.covered.iter().collect();
         let between = stretches.windows(2).map(|pair| (start.max(*pair[0].1), end.min(*pair[1].0)));
         gaps.extend(between.filter(|(from, to)| is_gap(*from, *to)).map(|(from, to)| Gap::new(from, to)));
@@ -275,6 +279,16 @@ mod tests {
         assert_eq!(gaps_by(TimestampKind::Server, &fragments), [(0, 2_000), (66_000, 68_000)]);
         fragments.push(ingested(0, 30_000));
         assert_eq!(gaps_by(TimestampKind::Server, &fragments), [(60_000, 62_000), (66_000, 68_000)]);
+    }
+
+    #[test]
+    fn a_burst_at_the_head_of_the_range_is_no_gap() {
+        // Recorded from 0 s on, and received from 4 s on.
+        let mut burst: Vec<Fragment> = (0..2).map(|n| ingested(4_000 + n, 2_000 * n)).collect();
+        burst.extend([4_300, 6_300, 8_300].map(|server| ingested(server, server - 300)));
+        assert_eq!(gaps_by(TimestampKind::Server, &burst), []);
+        // Nothing was recorded until 2 s, and that came at 4 s.
+        assert_eq!(gaps_by(TimestampKind::Server, &burst[1..]), [(0, 2_300)]);
     }
 
     #[test]

@@ -190,6 +190,11 @@ impl<'a> Content<'a> {
         let usual_ms = usual_length_ms(&self.kept);
         let is_gap = |from: UtcMillis, to: UtcMillis| to - from > self.tolerance_ms;
         let mut gaps = Vec::new();
+        // What came in late had been recorded before.
+        let kept = self.kept.iter().map(|of| (of.producer, of.producer + length_or(of, usual_ms)));
+        let in_range = kept.filter(|(_, end)| *end > from + self.ahead_ms);
+        let recorded = in_range.map(|(start, _)| start - self.ahead_ms).min();
+        let first = recorded.filter(|recorded| is_gap(*recorded, first)).unwrap_or(first);
         if is_gap(from, first) {
             gaps.push((from, first));
         }
