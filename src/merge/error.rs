@@ -57,12 +57,16 @@ pub enum MergeError {
     },
     /// The same between chunks whose fragments are not known.
     #[error(
-        "the codec, its private data or the tracks change with the window{}",
-        window.map(|window| format!(" {window}")).unwrap_or_default()
+        "the media changes with the window{}, and the job says on_codec_change = \"fail\": {}; on_codec_change = \"split\" \
+         makes a part of each",
+        window.map(|window| format!(" {window}")).unwrap_or_default(),
+        told(changes)
     )]
     CodecChangeInWindow {
         /// The first window of the new description.
         window: Option<TimeRange>,
+        /// The tracks that change.
+        changes: Vec<TrackChange>,
     },
     /// ffmpeg did not start.
     #[error("cannot start {}", path.display())]

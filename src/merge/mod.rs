@@ -211,12 +211,10 @@ impl<'a> Merger<'a> {
         }
         if changes && self.request.on_codec_change == OnCodecChange::Fail {
             let first = chunk.selection.first().map(|first| chunk.fragments[first.index].clone());
+            let changes = std::mem::take(&mut self.changes);
             return Err(match first {
-                Some(first) => MergeError::CodecChange {
-                    fragment: Box::new(first),
-                    changes: std::mem::take(&mut self.changes),
-                },
-                None => MergeError::CodecChangeInWindow { window: chunk.window },
+                Some(first) => MergeError::CodecChange { fragment: Box::new(first), changes },
+                None => MergeError::CodecChangeInWindow { window: chunk.window, changes },
             });
         }
         if changes || self.part.is_none() {

@@ -18,7 +18,13 @@ const FULL_KEY_FRAMES: usize = 190;
 const FULL_BYTES: u64 = 90_000_000;
 
 /// Where the service cuts a clip off: a fragment that would go beyond is left out.
-const CUT_BYTES: u64 = 100_000_000;
+///
+/// Less than the 100 MB that are documented: the service may count other bytes than the clip's, such as those of its own
+/// container.
+const CUT_BYTES: u64 = 96_000_000;
+
+/// How much larger than the heaviest 20 s of a clip the next fragment may be: bit rates change with the light.
+const GROWTH: u64 = 2;
 
 /// The largest fragment that a stream takes.
 const LARGEST_FRAGMENT: u64 = 50_000_000;
@@ -39,11 +45,11 @@ const LONGEST_CLIP_MS: i64 = 86_400_000;
 
 /// Why a clip cannot be taken for all of its window, or `None`.
 ///
-/// The service leaves out silently what does not fit. The next fragment is not known; it is taken to be as large as the
-/// heaviest 20 s of the clip, the longest that a fragment can be.
+/// The service leaves out silently what does not fit. The next fragment is not known; it is taken to be twice as large as
+/// the heaviest 20 s of the clip, the longest that a fragment can be, or the largest that there can be.
 pub(super) fn may_be_cut(bounds: RequestBounds, size_bytes: u64, clip: &WholeClip) -> Option<ChunkError> {
     let by_count = clip.key_frames >= FULL_KEY_FRAMES && bounds.end - bounds.start >= COUNTED_MS;
-    let next = clip.heaviest.min(LARGEST_FRAGMENT);
+    let next = clip.heaviest.saturating_mul(GROWTH).min(LARGEST_FRAGMENT);
     let by_bytes = size_bytes >= FULL_BYTES || size_bytes.saturating_add(next) > CUT_BYTES;
     (by_count || by_bytes).then(|| {
         let detail = format!(
@@ -129,7 +135,9 @@ pub(super) async fn any_media(
 ) -> Result<bool, ArchiveError> {
     let mut start = bounds.start;
     while start < bounds.end {
-        let end = bounds.end.min(start + LONGEST_CLIP_MS - 1);
+        // A last millisecond by itself could not be asked for: a clip needs two.
+        let end =
+            if bounds.end - start <= LONGEST_CLIP_MS { bounds.end } else { start + LONGEST_CLIP_MS - 2 };
         let asked = RequestBounds { start, end };
         match glance(archive, (stream, timestamps), asked, u32::MAX, observer).await {
             Ok(false) => {}
