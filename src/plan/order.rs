@@ -60,25 +60,31 @@ pub struct IngestionOrder<T> {
     waiting: BTreeMap<FragmentNumber, (Fragment, T)>,
     walk: Walk,
     tolerance_ms: i64,
-    /// What has come since sessions come in turns.
-    turns: Vec<Turn<T>>,
+    /// What has come since sessions come in turns, each with the number of its session's first fragment there.
+    turns: Vec<(FragmentNumber, T)>,
+    /// The sessions of `turns`.
+    sessions: BTreeMap<usize, InTurn>,
 }
 
-/// A fragment of a stretch in which sessions come in turns.
+/// A session of a stretch in which sessions come in turns.
 #[derive(Debug)]
-struct Turn<T> {
-    session: usize,
-    /// The number of its session's first fragment in the stretch.
+struct InTurn {
+    /// The number of its first fragment in the stretch.
     first: FragmentNumber,
-    /// The end of its media by the server's clock: then the session goes on, or is over.
+    /// The end of its media by the server's clock: then it goes on, or is over.
     until: UtcMillis,
-    payload: T,
 }
 
 impl<T> IngestionOrder<T> {
     /// Begins an output; `tolerance_ms` is how much time between two fragments is still no gap.
     pub fn new(tolerance_ms: i64) -> Self {
-        Self { waiting: BTreeMap::new(), walk: Walk::new(tolerance_ms), tolerance_ms, turns: Vec::new() }
+        Self {
+            waiting: BTreeMap::new(),
+            walk: Walk::new(tolerance_ms),
+            tolerance_ms,
+            turns: Vec::new(),
+            sessions: BTreeMap::new(),
+        }
     }
 
     /// Takes the next fragment and gives back those whose place is now certain.
@@ -99,23 +105,25 @@ impl<T> IngestionOrder<T> {
     fn take(&mut self, fragment: &Fragment, payload: T) -> Vec<T> {
         let session = self.walk.session(fragment);
         let tolerance_ms = self.tolerance_ms;
-        let may_go_on = |turn: &&Turn<T>| turn.until + tolerance_ms > fragment.server;
-        let in_turns = self.turns.iter().filter(may_go_on).any(|turn| turn.session != session);
+        let may_go_on = |session: &InTurn| session.until + tolerance_ms > fragment.server;
+        let in_turns = self.sessions.iter().any(|(other, of)| *other != session && may_go_on(of));
         let ready = if in_turns { Vec::new() } else { self.one_after_another() };
         // One that was silent meanwhile comes back as another.
-        let last = self.turns.iter().rfind(|turn| turn.session == session).filter(may_go_on);
+        let last = self.sessions.get(&session).filter(|last| may_go_on(last));
         let first = last.map_or_else(|| fragment.number.clone(), |last| last.first.clone());
         let until = fragment.server + i64::from(fragment.length_ms);
-        self.turns.push(Turn { session, first, until, payload });
+        self.turns.push((first.clone(), payload));
+        self.sessions.insert(session, InTurn { first, until });
         ready
     }
 
     /// The sessions of a stretch, in order of their first fragments.
     fn one_after_another(&mut self) -> Vec<T> {
+        self.sessions.clear();
         let mut stretch = std::mem::take(&mut self.turns);
         // Stable: within a session the order stays.
-        stretch.sort_by(|a, b| a.first.cmp(&b.first));
-        stretch.into_iter().map(|turn| turn.payload).collect()
+        stretch.sort_by(|(a, _), (b, _)| a.cmp(b));
+        stretch.into_iter().map(|(_, payload)| payload).collect()
     }
 
     /// Gives back the rest.

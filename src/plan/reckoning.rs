@@ -12,6 +12,9 @@ use crate::model::{Fragment, FragmentNumber, TimestampKind, UtcMillis};
 /// Sessions that a fragment may go on with; of older ones nothing comes any more.
 const RECENT: usize = 16;
 
+/// The longest that a session's footage is held back between two of its fragments: a day.
+const LONGEST_BUFFERED_MS: i64 = 24 * 3_600_000;
+
 /// The sessions of an export, and how much each one's producer clock is behind the server's.
 #[derive(Debug, Clone)]
 pub struct Reckoning {
@@ -92,7 +95,7 @@ fn delay_ms(fragment: &Fragment) -> i64 {
 pub(super) struct Walk {
     tolerance_ms: i64,
     sessions: usize,
-    /// The latest of them, the youngest last.
+    /// The latest of them, the one that went on last at the end.
     recent: VecDeque<Session>,
 }
 
@@ -114,16 +117,22 @@ impl Walk {
     /// The session of the next fragment: the youngest that it goes on with, or a new one.
     pub(super) fn session(&mut self, fragment: &Fragment) -> usize {
         let tolerance_ms = self.tolerance_ms;
-        let goes_on = |session: &&mut Session| session.is_followed_by(fragment, tolerance_ms);
-        let youngest = self.recent.iter_mut().filter(goes_on).max_by(|a, b| a.number.cmp(&b.number));
+        let goes_on = |session: &Session| session.is_followed_by(fragment, tolerance_ms);
+        let numbered = self.recent.iter_mut().enumerate();
+        let youngest = numbered
+            .filter(|(_, session)| goes_on(session))
+            .max_by(|(_, a), (_, b)| a.number.cmp(&b.number))
+            .map(|(place, _)| place);
         let delay_ms = delay_ms(fragment);
-        if let Some(session) = youngest {
+        if let Some(mut session) = youngest.and_then(|place| self.recent.remove(place)) {
             session.number = fragment.number.clone();
             session.producer = fragment.producer;
             session.length_ms = fragment.length_ms;
             session.delay_ms = delay_ms;
             session.least_delay_ms = session.least_delay_ms.min(delay_ms);
-            return session.label;
+            let label = session.label;
+            self.recent.push_back(session);
+            return label;
         }
         let label = self.sessions;
         self.sessions += 1;
@@ -154,7 +163,9 @@ impl Session {
         let delay_ms = delay_ms(fragment);
         let is_possible =
             delay_ms >= self.least_delay_ms - tolerance_ms && delay_ms <= self.delay_ms + tolerance_ms;
-        pause <= tolerance_ms || is_possible
+        // Footage of another day that happens to fit is none of this session.
+        let is_near = (delay_ms - self.delay_ms).abs() < LONGEST_BUFFERED_MS;
+        (pause <= tolerance_ms && is_near) || is_possible
     }
 }
 
