@@ -307,6 +307,8 @@ mod tests {
             (record("fragments = 2"), "record]] number 1: `length_ms` is missing"),
             (record("fragments = 2\nlength_ms = []"), "`length_ms` is missing"),
             (record("picture = \"h266\""), "unknown variant `h266`"),
+            (record("producer_ms = 1\nproducer_at = 1970-01-01T00:00:00Z"), "set the same clock"),
+            (record("sound_rate = 8000"), "needs `sound`"),
             ("[archive]\nfaults = [\"trottle\"]\n".to_owned() + stream, "fault \"trottle\""),
         ] {
             let error = read(&text).expect_err(said).to_string();

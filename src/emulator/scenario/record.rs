@@ -103,6 +103,7 @@ pub(super) struct Shooting {
     pictures: Pictures,
     videos: Vec<Pictures>,
     sounds: Vec<TestSound>,
+    sound_rate: Option<u32>,
     delay_jitter_ms: u32,
     producer_jitter_ms: u32,
     /// By how many millionths the camera's clock is too fast, and since when.
@@ -120,6 +121,7 @@ impl Shooting {
             pictures: Pictures { picture: Picture::H264, reordered: false, size: (320, 180), frame_rate: 10 },
             videos: Vec::new(),
             sounds: Vec::new(),
+            sound_rate: None,
             delay_jitter_ms: 0,
             producer_jitter_ms: 0,
             drift: (0, start),
@@ -133,6 +135,12 @@ impl Shooting {
     }
 
     fn record_once(&mut self, record: &Record) -> Result<(), String> {
+        if record.producer_ms.is_some() && record.producer_at.is_some() {
+            return Err("`producer_ms` and `producer_at` set the same clock".to_owned());
+        }
+        if record.sound_rate.is_some() && record.sound.is_none() {
+            return Err("`sound_rate` needs `sound` beside it".to_owned());
+        }
         self.pass_time(record);
         self.change(record);
         let video = self.video();
@@ -218,6 +226,7 @@ impl Shooting {
             size: record.size.unwrap_or(now.size),
             frame_rate: record.frame_rate.unwrap_or(now.frame_rate).max(1),
         };
+        self.sound_rate = record.sound_rate.or(self.sound_rate);
         if let Some(sound) = record.sound {
             let codec = match sound {
                 Sound::None => None,
@@ -227,7 +236,7 @@ impl Shooting {
             };
             let kind = codec.map(|codec| {
                 let usual = if codec == SoundCodec::Aac { 48_000 } else { 8_000 };
-                TestSound { codec, sample_rate: record.sound_rate.unwrap_or(usual) }
+                TestSound { codec, sample_rate: self.sound_rate.unwrap_or(usual) }
             });
             let kind = kind.map(|kind| (place_of(&mut self.sounds, kind), kind));
             self.step(|recording| recording.sound(kind));
