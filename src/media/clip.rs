@@ -20,6 +20,8 @@ const MS: i64 = 1_000_000;
 const SLACK: i64 = 200 * MS;
 /// How far a picture may begin beyond its fragment's listed length: rounding, and no more.
 const LISTING_SLACK: i64 = 25 * MS;
+/// No two pictures of one session are closer to each other.
+const LEAST_PICTURE: i64 = 4 * MS;
 /// No fragment is longer than 20 s; one more for good measure.
 const LONGEST_FRAGMENT: i64 = 21_000 * MS;
 
@@ -191,9 +193,9 @@ fn check<R: Read + Seek>(mp4: &mut Mp4<R>, planned: &[Fragment]) -> Result<ClipV
     let tracks = carried_tracks(mp4)?;
     let video = tracks.first().filter(|track| track.description.kind == TrackKind::Video);
     let video = video.ok_or(UnusableClip::NoVideo)?;
-    let (keys, end, pictures) = key_frames(mp4, video.index)?;
-    let first = keys.first().filter(|key| key.sample == 0).ok_or(UnusableClip::NoVideo)?.pts;
-    let expectations = Expectations::new(planned, (end - first) / pictures.max(1));
+    let (keys, end, picture) = key_frames(mp4, video.index)?;
+    keys.first().filter(|key| key.sample == 0).ok_or(UnusableClip::NoVideo)?;
+    let expectations = Expectations::new(planned, picture);
     match expectations.place(&keys, end)? {
         Placed::Short(present) => Ok(ClipVerdict::Short { present, planned: planned.len() }),
         Placed::All(starts) => {
@@ -238,7 +240,7 @@ struct KeyFrame {
     pts: i64,
 }
 
-/// Reads the video's tables: its key frames, when its last picture ends, how many pictures it has.
+/// Reads the video's tables: its key frames, when its last picture ends, how long a picture lasts.
 fn key_frames<R: Read + Seek>(
     mp4: &mut Mp4<R>,
     track: usize,
@@ -246,7 +248,7 @@ fn key_frames<R: Read + Seek>(
     let mut keys = Vec::new();
     let mut extent = Measure::default();
     let mut cursor = mp4.samples(track);
-    let (mut index, mut pictures) = (0, 0);
+    let (mut index, mut pictures) = (0, 0_i64);
     while let Some(sample) = mp4.next(&mut cursor)? {
         if sample.size == 0 {
             return Err(UnusableClip::EmptySample);
@@ -258,11 +260,11 @@ fn key_frames<R: Read + Seek>(
         index += 1;
         pictures += 1;
     }
-    let end = extent.finish(0, None).ok_or(UnusableClip::NoVideo)?.end;
+    let TrackExtent { first, last, end } = extent.finish(0, None).ok_or(UnusableClip::NoVideo)?;
     if keys.windows(2).any(|pair| pair[0].pts >= pair[1].pts) {
         return Err(UnusableClip::Mismatch(0));
     }
-    Ok((keys, end, pictures))
+    Ok((keys, end, ((end - first) / pictures.max(1)).max(end - last)))
 }
 
 /// Fills in what one track has of each fragment.
@@ -355,7 +357,9 @@ impl Measure {
 
     fn finish(self, origin: i64, listed: Option<i64>) -> Option<TrackExtent> {
         let (first, last, before, own) = self.seen?;
-        let length = match before.map(|before| last - before) {
+        // Pictures of two sessions can begin at almost the same time: that is no distance of pictures.
+        let usual = before.map(|before| last - before).filter(|usual| *usual >= LEAST_PICTURE);
+        let length = match usual {
             Some(usual) if own <= 0 || own > 2 * usual => usual,
             Some(_) => own,
             None => listed.map_or(own, |listed| own.min(listed)).max(0),

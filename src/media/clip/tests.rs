@@ -101,3 +101,25 @@ fn an_extent_takes_the_usual_distance_where_the_last_length_is_stretched() {
     let extent = measure.finish(0, None).expect("samples");
     assert_eq!(extent, TrackExtent { first: 0, last: 120 * MS, end: 160 * MS });
 }
+
+#[test]
+fn two_pictures_at_almost_the_same_time_do_not_tell_how_long_one_lasts() {
+    let sample = |pts: i64, duration: i64| Sample {
+        offset: 0,
+        size: 1,
+        dts: pts * MS,
+        pts: pts * MS,
+        duration: duration * MS,
+        is_sync: true,
+    };
+    let measured = |samples: &[(i64, i64)]| {
+        let mut measure = Measure::default();
+        for (pts, duration) in samples {
+            measure.add(&sample(*pts, *duration));
+        }
+        measure.finish(0, None).expect("samples").end / MS
+    };
+    assert_eq!(measured(&[(0, 2), (2, 500)]), 502);
+    // A length that was stretched over a pause is not believed.
+    assert_eq!(measured(&[(0, 100), (100, 900)]), 200);
+}
