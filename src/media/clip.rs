@@ -20,6 +20,8 @@ const MS: i64 = 1_000_000;
 const SLACK: i64 = 200 * MS;
 /// How far a picture may begin beyond its fragment's listed length: rounding, and no more.
 const LISTING_SLACK: i64 = 25 * MS;
+/// Sound that begins so shortly before a key frame was recorded with it: the two count in ticks of their own.
+const SOUND_LEAD: i64 = MS;
 /// No two pictures of one session are closer to each other.
 const LEAST_PICTURE: i64 = 4 * MS;
 /// No fragment is longer than 20 s; one more for good measure.
@@ -323,7 +325,7 @@ impl FragmentSplitter {
             let begun = if self.is_video {
                 next.first_video_sample <= self.sample
             } else {
-                next.key_pts <= sample.pts
+                next.key_pts <= sample.pts.saturating_add(SOUND_LEAD)
             };
             if !begun {
                 break;

@@ -244,13 +244,14 @@ fn sound_that_begins_or_ends_is_told_as_that() {
 }
 
 /// How far the first sound of each fragment of a file is from its key frame, in microseconds, as ffprobe sees it;
-/// sound before the first key frame belongs to the first fragment.
+/// sound before the first key frame belongs to the first fragment, and what begins within a millisecond before another to
+/// that one.
 fn offsets(path: &Path) -> Vec<i64> {
     let all = packets(path);
     let keys: Vec<i64> =
         all.iter().filter(|packet| packet.stream == 0 && packet.is_key).map(|packet| packet.micros).collect();
     let sound = || all.iter().filter(|packet| packet.stream == 1).map(|packet| packet.micros);
-    let begun = |at: &i64| keys.iter().rposition(|key| *key <= at + 50).unwrap_or(0);
+    let begun = |at: &i64| keys.iter().rposition(|key| *key <= at + 1_000).unwrap_or(0);
     let of = |place: usize| sound().find(|at| begun(at) == place).map(|at| at - keys[place]);
     (0..keys.len()).filter_map(of).collect()
 }
