@@ -1,8 +1,8 @@
 # make demo   try it without AWS, in ./demo
 # make test   all tests
 # make lint   format, clippy, documentation, module layers
-# make soak   random scenarios × faults × kills against an independent oracle, for MINUTES=10, then as recordings;
-#             SOAK_SEED=… make soak plays one of them again
+# make soak   random scenarios × faults × kills against an independent oracle, for MINUTES=10, then as recordings (half an
+#             hour more); SOAK_SEED=… make soak plays one scenario again, and nothing else
 # make recordings  exports of tests/recordings/scenarios with every clock, edges and timeline, in a table; RECORDING=gap:
 #             only those with this in their names
 # make bench  how fast it is, beside what the service allows; then as bench-scale
@@ -43,7 +43,7 @@ lint:
 soak: export SOAK_MINUTES = $(or $(MINUTES),10)
 soak: setup
 	cargo test --locked $(CRASH_POINTS) --test soak -- --nocapture
-	$(MAKE) recordings
+	@[ -n "$$SOAK_SEED" ] || $(MAKE) recordings
 
 # In every form that clips may have; the tests play each recording in the form that its file says.
 recordings: export RECORDINGS = all
