@@ -353,7 +353,9 @@ impl Ledger {
             if claim.is_granted() || first.as_ref().is_some_and(|(waiting, _)| *waiting == export) {
                 continue;
             }
-            if !claim.is_listed && self.early != Some(export) {
+            // Of an earlier run all that is known lies on the disk: what is still to come is reserved bit by bit.
+            let all_landed = claim.unknown > 0 && claim.planned == claim.landed && self.unknown_fits();
+            if !claim.is_listed && !all_landed && self.early != Some(export) {
                 // Nor may one begin early before one that waits for its space.
                 if self.early.is_some() || first.is_some() {
                     continue;

@@ -105,6 +105,28 @@ fn only_one_export_is_fetched_before_it_is_listed() {
 }
 
 #[test]
+fn exports_of_unknown_size_go_on_side_by_side_after_a_restart() {
+    let disks = FakeDisks::of(&[1_000]);
+    let mut ledger = ledger(&disks, 0);
+    for export in 0..2 {
+        ledger.open(export, (Path::new("work"), Path::new("work")), false, (100, 100)).expect("opened");
+        ledger.may_bring(export, 100);
+    }
+    assert_eq!(ledger.grant(0..2), None);
+    assert_eq!((ledger.reserve_more(0, 100), ledger.reserve_more(1, 100)), (Ok(true), Ok(true)));
+
+    // Where not all of it fits, one at a time.
+    let disks = FakeDisks::of(&[500]);
+    let mut ledger = self::ledger(&disks, 0);
+    for export in 0..2 {
+        ledger.open(export, (Path::new("work"), Path::new("work")), false, (100, 100)).expect("opened");
+        ledger.may_bring(export, 100);
+    }
+    assert_eq!(ledger.grant(0..2), None);
+    assert_eq!((ledger.reserve_more(0, 100), ledger.reserve_more(1, 100)), (Ok(true), Ok(false)));
+}
+
+#[test]
 fn what_is_not_known_beforehand_is_reserved_chunk_by_chunk() {
     let disks = FakeDisks::of(&[1_000]);
     let mut ledger = ledger(&disks, 0);
