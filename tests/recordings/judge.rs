@@ -156,8 +156,7 @@ fn judge_export(scene: &Scene, run: &Run, job: &Job, camera: &Camera, row: &mut 
             problems.push(format!("part {}: {problem}", index + 1));
         }
     }
-    problems.extend(expect_gaps(&manifest, &content, job).err());
-    problems.extend(expect_dropped(&manifest, &content).err());
+    problems.extend(content.compare_manifest(&manifest, job).err());
     scene.check_sums(&job.name);
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
@@ -177,20 +176,4 @@ fn judge_part(video: &Path, part: &ExpectedPart, job: &Job, row: &mut Row) -> Re
         (false, _) => Err(format!("pictures: {seen}")),
         (true, false) => Err(format!("sound: {heard}")),
     }
-}
-
-fn expect_gaps(manifest: &Value, content: &Content<'_>, job: &Job) -> Result<(), String> {
-    let told = manifest["gaps"].as_array().ok_or("no list of gaps")?.iter();
-    let text = |gap: &Value, key: &str| gap[key].as_str().unwrap_or_default().to_owned();
-    let told: Vec<_> = told.map(|gap| (text(gap, "from"), text(gap, "to"))).collect();
-    let gaps: Vec<_> =
-        content.gaps(job).iter().map(|(from, to)| (from.to_string(), to.to_string())).collect();
-    if told == gaps { Ok(()) } else { Err(format!("gaps {told:?}, the script has {gaps:?}")) }
-}
-
-fn expect_dropped(manifest: &Value, content: &Content<'_>) -> Result<(), String> {
-    let told = manifest["dropped"].as_array().ok_or("no list of what was dropped")?.iter();
-    let told: BTreeSet<String> =
-        told.filter_map(|entry| entry["number"].as_str().map(str::to_owned)).collect();
-    if told == content.dropped { Ok(()) } else { Err(format!("dropped {told:?}, not {:?}", content.dropped)) }
 }

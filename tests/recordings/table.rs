@@ -55,8 +55,11 @@ pub(crate) struct Row {
 impl Row {
     /// What is wrong with it, if anything is.
     pub(crate) fn wrong(&self) -> Option<String> {
-        let problems = self.problems.join("\n    ");
-        (!self.problems.is_empty()).then(|| format!("  {} {}: {problems}", self.recording, self.combination))
+        let is_empty = self.refused.is_none() && self.pictures.expected == 0;
+        let nothing = is_empty.then_some("nothing was compared");
+        let problems: Vec<&str> = self.problems.iter().map(String::as_str).chain(nothing).collect();
+        let told = || format!("  {} {}: {}", self.recording, self.combination, problems.join("\n    "));
+        (!problems.is_empty()).then(told)
     }
 }
 

@@ -77,8 +77,7 @@ fn judge_export(
     if found["status"] != status || manifest["status"] != status {
         return Err(format!("{}, in the manifest {}, not {status}", found["status"], manifest["status"]));
     }
-    expect_gaps(&manifest, &content, export)?;
-    expect_dropped(&manifest, &content)?;
+    content.compare_manifest(&manifest, job)?;
 
     let videos: Vec<&str> =
         found["output"].as_array().expect("outputs").iter().filter_map(Value::as_str).collect();
@@ -122,31 +121,6 @@ fn missing(
     }
     tally.missing += missing.len() as u64;
     Ok(missing)
-}
-
-fn expect_gaps(manifest: &Value, content: &Content, export: &Export) -> Result<(), String> {
-    let told: Vec<(String, String)> = manifest["gaps"]
-        .as_array()
-        .ok_or("no list of gaps")?
-        .iter()
-        .map(|gap| {
-            (gap["from"].as_str().unwrap_or("").to_owned(), gap["to"].as_str().unwrap_or("").to_owned())
-        })
-        .collect();
-    let gaps = content.gaps(&export.job);
-    let gaps: Vec<(String, String)> =
-        gaps.iter().map(|(from, to)| (from.to_string(), to.to_string())).collect();
-    if told == gaps { Ok(()) } else { Err(format!("gaps {told:?}, the script has {gaps:?}")) }
-}
-
-fn expect_dropped(manifest: &Value, content: &Content) -> Result<(), String> {
-    let told: BTreeSet<String> = manifest["dropped"]
-        .as_array()
-        .ok_or("no list of what was dropped")?
-        .iter()
-        .filter_map(|entry| entry["number"].as_str().map(str::to_owned))
-        .collect();
-    if told == content.dropped { Ok(()) } else { Err(format!("dropped {told:?}, not {:?}", content.dropped)) }
 }
 
 fn check_sums(scene: &Scene, manifest: &str) -> Result<(), String> {

@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kvs_export::emulator::{Camera, ScriptedFragment, SoundCodec, TestSound, VideoSource};
-use kvs_export::model::{Edges, TimeRange, Timeline, TimestampKind, UtcMillis};
+use kvs_export::model::{Timeline, TimestampKind, UtcMillis};
+use serde_json::Value;
 
 use super::scene::Job;
-use super::truth::ExpectedFrame;
+use super::truth::{self, ExpectedFrame, median, milliseconds, pictures_ms, tolerance_ms, usual_length_ms};
 
 /// A camera's clock is believed that is less off.
 const MOST_BELIEVED_MS: i64 = 24 * 3_600_000;
-/// No fragment is longer.
-const LONGEST_FRAGMENT_MS: i64 = 20_000;
 /// Overlaps up to this are no sessions that overlap.
 const LEAST_OVERLAP_MS: i64 = 500;
 /// Fragments whose samples would have to be moved by more overlap too.
@@ -29,7 +28,7 @@ pub(crate) struct Content<'a> {
     /// What belongs in.
     pub(crate) kept: Vec<ScriptedFragment>,
     /// Equal producer timestamps, of which GetClip gives the oldest ingested.
-    pub(crate) dropped: BTreeSet<String>,
+    dropped: BTreeSet<String>,
     /// How much time between two of them is no gap.
     tolerance_ms: i64,
     /// From the first start to the last end, on the clock that selects.
@@ -50,7 +49,7 @@ pub(crate) struct ExpectedPart {
 impl<'a> Content<'a> {
     /// The content of an export, refused fragments included.
     pub(crate) fn of(camera: &'a Camera, job: &Job) -> Self {
-        let (mut kept, mut dropped) = (selected(camera, job), BTreeSet::new());
+        let (mut kept, mut dropped) = (truth::fragments(camera, job), BTreeSet::new());
         if job.timestamps == TimestampKind::Producer {
             // In order of time, then of ingestion.
             kept.dedup_by(|later, earlier| {
@@ -181,8 +180,22 @@ impl<'a> Content<'a> {
         })
     }
 
+    /// Says in what the gaps of a manifest, and the fragments that it names as dropped, differ from what is right.
+    pub(crate) fn compare_manifest(&self, manifest: &Value, job: &Job) -> Result<(), String> {
+        let list = |key: &str| manifest[key].as_array().ok_or_else(|| format!("no list of {key}"));
+        let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+        let told: Vec<_> = list("gaps")?.iter().map(|gap| (text(gap, "from"), text(gap, "to"))).collect();
+        let gaps: Vec<_> =
+            self.gaps(job).iter().map(|(from, to)| (from.to_string(), to.to_string())).collect();
+        if told != gaps {
+            return Err(format!("gaps {told:?}, the script has {gaps:?}"));
+        }
+        let told: BTreeSet<String> = list("dropped")?.iter().map(|entry| text(entry, "number")).collect();
+        if told == self.dropped { Ok(()) } else { Err(format!("dropped {told:?}, not {:?}", self.dropped)) }
+    }
+
     /// The gaps in the range: between fragments on the camera's clock, at the range's ends on the selecting one.
-    pub(crate) fn gaps(&self, job: &Job) -> Vec<(UtcMillis, UtcMillis)> {
+    fn gaps(&self, job: &Job) -> Vec<(UtcMillis, UtcMillis)> {
         let (from, to) = (job.range.start(), job.range.end());
         let Some((first, last)) = self.selected else {
             return vec![(from, to)];
@@ -214,30 +227,6 @@ impl<'a> Content<'a> {
         }
         gaps
     }
-}
-
-/// The fragments that belong to a job, in order of the clock that selects, then of ingestion.
-fn selected(camera: &Camera, job: &Job) -> Vec<ScriptedFragment> {
-    let start = |fragment: &ScriptedFragment| fragment.start(job.timestamps);
-    let around =
-        TimeRange::new(job.range.start() - LONGEST_FRAGMENT_MS, job.range.end() + LONGEST_FRAGMENT_MS);
-    let all = camera.fragments(around.expect("a range"), job.timestamps);
-    let tolerance = tolerance_ms(&all);
-    let from = job.range.start();
-    let reaches_in = |index: usize| {
-        let fragment = &all[index];
-        if start(fragment) + i64::from(fragment.length_ms) > from {
-            return true;
-        }
-        // No gap until its session goes on: its media lasts until then.
-        let next = all[index + 1..].iter().find(|next| next.session == fragment.session);
-        next.is_some_and(|next| silence_ms(fragment, next) <= tolerance && start(next) > from)
-    };
-    let belongs = |index: usize| {
-        job.range.contains(start(&all[index]))
-            || (job.edges == Edges::Cover && start(&all[index]) < from && reaches_in(index))
-    };
-    (0..all.len()).filter(|index| belongs(*index)).map(|index| all[index].clone()).collect()
 }
 
 /// Fragments whose producer's clock is more than a day off have the times that their sessions had by the service's clock:
@@ -396,19 +385,12 @@ fn shown_between_others(group: u32, count: u32) -> Vec<u32> {
     decoded.iter().map(rank).collect()
 }
 
-/// Milliseconds between the end of one fragment's media and the start of the next, by the camera's clock.
-fn silence_ms(before: &ScriptedFragment, after: &ScriptedFragment) -> i64 {
-    let media_ms = i64::from(before.frames) * 1000 / i64::from(before.frame_rate);
-    after.producer - before.producer - i64::from(before.length_ms).max(media_ms)
-}
-
 /// How long a fragment lasts: as listed, or as its media does.
 fn before_length_ms(before: &ScriptedFragment, media: &Media) -> i64 {
-    let pictures_ms = i64::from(before.frames) * 1000 / i64::from(before.frame_rate);
     let sound_ms = media.sound.first().map_or(0.0, |first| first + media.sound_length());
     #[expect(clippy::cast_possible_truncation, reason = "far below 2^52")]
     let sound_ms = sound_ms as i64;
-    i64::from(before.length_ms).max(pictures_ms).max(sound_ms)
+    i64::from(before.length_ms).max(pictures_ms(before)).max(sound_ms)
 }
 
 /// How long it is listed; `usual_ms` where that is 0.
@@ -419,31 +401,6 @@ fn length_or(fragment: &ScriptedFragment, usual_ms: i64) -> i64 {
     }
 }
 
-fn usual_length_ms(fragments: &[ScriptedFragment]) -> i64 {
-    let listed = fragments.iter().map(|of| i64::from(of.length_ms)).filter(|length| *length > 0);
-    let distances = fragments.windows(2).map(|pair| pair[1].producer - pair[0].producer);
-    median(listed)
-        .or_else(|| median(distances.filter(|ms| (1..=LONGEST_FRAGMENT_MS).contains(ms))))
-        .unwrap_or(0)
-}
-
-/// The larger of 500 ms and half the usual length: time between fragments that is no gap yet.
-fn tolerance_ms(fragments: &[ScriptedFragment]) -> i64 {
-    (usual_length_ms(fragments) / 2).max(500)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "centuries in milliseconds are far below 2^52")]
-fn milliseconds(ms: i64) -> f64 {
-    ms as f64
-}
-
 fn micros(ns: i64) -> f64 {
     milliseconds(ns) / 1000.0
-}
-
-/// The middle one, the lower of two.
-fn median(values: impl Iterator<Item = i64>) -> Option<i64> {
-    let mut values: Vec<i64> = values.collect();
-    values.sort_unstable();
-    values.get(values.len().saturating_sub(1) / 2).copied()
 }

@@ -12,6 +12,9 @@ use super::scene::Job;
 /// How far a frame may be from where it belongs.
 const TOLERANCE_MS: f64 = 1.0;
 
+/// No fragment is longer.
+const LONGEST_FRAGMENT_MS: i64 = 20_000;
+
 /// A frame that has to be in the output.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ExpectedFrame {
@@ -25,24 +28,27 @@ pub(crate) struct ExpectedFrame {
     pub(crate) at_ms: f64,
 }
 
-/// The fragments that belong to a job, in order.
+/// The fragments that belong to a job, in order of the clock that selects, then of ingestion.
 pub(crate) fn fragments(camera: &Camera, job: &Job) -> Vec<ScriptedFragment> {
     let start = |fragment: &ScriptedFragment| fragment.start(job.timestamps);
-    // A fragment lasts 20 s at most: nothing that began earlier can reach into the range.
-    let around = TimeRange::new(job.range.start() - 20_000, job.range.end() + 20_000).expect("a range");
-    let all = camera.fragments(around, job.timestamps);
+    // Nothing that began earlier can reach into the range.
+    let around =
+        TimeRange::new(job.range.start() - LONGEST_FRAGMENT_MS, job.range.end() + LONGEST_FRAGMENT_MS);
+    let all = camera.fragments(around.expect("a range"), job.timestamps);
     let tolerance = tolerance_ms(&all);
-    let belongs = |index: usize| {
+    let from = job.range.start();
+    let reaches_in = |index: usize| {
         let fragment = &all[index];
-        if job.range.contains(start(fragment)) {
+        if start(fragment) + i64::from(fragment.length_ms) > from {
             return true;
         }
-        let mut end = start(fragment) + i64::from(fragment.length_ms);
-        if let Some(next) = all.get(index + 1).filter(|next| silence_ms(fragment, next) <= tolerance) {
-            // No gap: its media goes on until the next one begins.
-            end = end.max(start(next));
-        }
-        job.edges == Edges::Cover && start(fragment) < job.range.start() && end > job.range.start()
+        // No gap until its session goes on: its media lasts until then.
+        let next = all[index + 1..].iter().find(|next| next.session == fragment.session);
+        next.is_some_and(|next| silence_ms(fragment, next) <= tolerance && start(next) > from)
+    };
+    let belongs = |index: usize| {
+        job.range.contains(start(&all[index]))
+            || (job.edges == Edges::Cover && start(&all[index]) < from && reaches_in(index))
     };
     (0..all.len()).filter(|index| belongs(*index)).map(|index| all[index].clone()).collect()
 }
@@ -72,24 +78,43 @@ pub(crate) fn frames(fragments: &[ScriptedFragment], timeline: Timeline) -> Vec<
 }
 
 /// The larger of 500 ms and half the usual length: time between fragments that is no gap yet.
-fn tolerance_ms(fragments: &[ScriptedFragment]) -> i64 {
-    let mut lengths: Vec<i64> = fragments.iter().map(|fragment| i64::from(fragment.length_ms)).collect();
-    lengths.sort_unstable();
-    lengths.get(lengths.len() / 2).map_or(500, |usual| (usual / 2).max(500))
+pub(crate) fn tolerance_ms(fragments: &[ScriptedFragment]) -> i64 {
+    (usual_length_ms(fragments) / 2).max(500)
+}
+
+/// The usual length as listed, or the usual distance of starts where no length is listed.
+pub(crate) fn usual_length_ms(fragments: &[ScriptedFragment]) -> i64 {
+    let listed = fragments.iter().map(|of| i64::from(of.length_ms)).filter(|length| *length > 0);
+    let distances = fragments.windows(2).map(|pair| pair[1].producer - pair[0].producer);
+    let distances = distances.filter(|ms| (1..=LONGEST_FRAGMENT_MS).contains(ms));
+    median(listed).or_else(|| median(distances)).unwrap_or(0)
+}
+
+/// The middle one, the lower of two.
+pub(crate) fn median(values: impl Iterator<Item = i64>) -> Option<i64> {
+    let mut values: Vec<i64> = values.collect();
+    values.sort_unstable();
+    values.get(values.len().saturating_sub(1) / 2).copied()
 }
 
 /// Milliseconds between the end of one fragment's media and the start of the next, by the camera's clock.
 fn silence_ms(before: &ScriptedFragment, after: &ScriptedFragment) -> i64 {
-    let media_ms = i64::from(before.frames) * 1000 / i64::from(before.frame_rate);
-    after.producer - before.producer - i64::from(before.length_ms).max(media_ms)
+    after.producer - before.producer - i64::from(before.length_ms).max(pictures_ms(before))
+}
+
+/// How long a fragment's pictures last.
+pub(crate) fn pictures_ms(fragment: &ScriptedFragment) -> i64 {
+    i64::from(fragment.frames) * 1000 / i64::from(fragment.frame_rate)
 }
 
 fn frame_ms(fragment: &ScriptedFragment) -> f64 {
     1000.0 / f64::from(fragment.frame_rate)
 }
 
-fn milliseconds(ms: i64) -> f64 {
-    f64::from(i32::try_from(ms).expect("less than 24 days"))
+/// The same as a fraction can be counted with.
+#[expect(clippy::cast_precision_loss, reason = "centuries in milliseconds are far below 2^52")]
+pub(crate) fn milliseconds(ms: i64) -> f64 {
+    ms as f64
 }
 
 /// How an output differs from what it must be.
