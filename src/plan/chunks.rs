@@ -1,5 +1,7 @@
 //! One window's fragments → the chunks that fetch each of them exactly once.
 
+use std::convert::Infallible;
+
 use serde::{Deserialize, Serialize};
 
 use super::coverage::Survey;
@@ -183,11 +185,9 @@ struct Context<'a> {
 impl<'a> Context<'a> {
     fn new(listed: &'a [Fragment], query: &WindowQuery, survey: &Survey) -> Self {
         let timestamps = query.timestamps;
-        let reckoning = survey.reckoner(query.gap_tolerance).map(|mut reckoner| {
-            for fragment in listed {
-                reckoner.add(fragment);
-            }
-            reckoner.finish()
+        let Ok(reckoning) = survey.reckon(query.gap_tolerance, |add| {
+            listed.iter().for_each(add);
+            Ok::<_, Infallible>(())
         });
         let mut clock = MediaClock::new(survey.media_clock(), reckoning.as_ref());
         let media: Vec<UtcMillis> = listed.iter().map(|fragment| clock.start(fragment)).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::reckoning::{MediaClock, Reckoner};
+use super::reckoning::{MediaClock, Reckoner, Reckoning};
 use crate::model::{Fragment, GapTolerance, TimeRange, TimestampKind, UtcMillis};
 
 /// The least tolerance that `auto` gives, in milliseconds (KVS.md, "Media").
@@ -74,9 +74,18 @@ impl Survey {
         }
     }
 
-    /// Begins the reckoning of a media clock that is not the producer's.
-    pub fn reckoner(&self, tolerance: GapTolerance) -> Option<Reckoner> {
-        (self.media_clock() == TimestampKind::Server).then(|| Reckoner::new(self.tolerance_ms(tolerance)))
+    /// Reckons a media clock that is not the producer's; `each` tells all fragments in the order of the plan.
+    pub fn reckon<E>(
+        &self,
+        tolerance: GapTolerance,
+        each: impl FnOnce(&mut dyn FnMut(&Fragment)) -> Result<(), E>,
+    ) -> Result<Option<Reckoning>, E> {
+        if self.media_clock() != TimestampKind::Server {
+            return Ok(None);
+        }
+        let mut reckoner = Reckoner::new(self.tolerance_ms(tolerance));
+        each(&mut |fragment| reckoner.add(fragment))?;
+        Ok(Some(reckoner.finish()))
     }
 
     /// How far the media clock is usually ahead of the clock that selects, in milliseconds.

@@ -23,5 +23,5 @@ pub use coverage::{Coverage, Gap, Skew, Survey, gap_tolerance_ms};
 pub use estimate::{Rates, Turn, Work, turns};
 pub use fixed::{fixed_gaps, fixed_points, fixed_windows, halve_fixed, is_halvable, plan_fixed};
 pub use order::{ChunkSpan, IngestionOrder, MergeOrder, follows};
-pub use reckoning::{MediaClock, Reckoner, Reckoning};
+pub use reckoning::{MediaClock, Reckoning};
 pub use window::{list_bounds, list_page_size, windows, windows_of};

@@ -189,6 +189,7 @@ impl<T> MergeOrder<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::two_seconds as fragment;
     use super::*;
 
     fn order(chunks: &[(u64, i64, i64)]) -> Vec<u64> {
@@ -208,16 +209,6 @@ mod tests {
         }
         output.extend(order.finish());
         output
-    }
-
-    fn fragment(number: u64, producer: i64, server: i64) -> Fragment {
-        Fragment {
-            number: FragmentNumber::parse(&number.to_string()).expect("number"),
-            producer: UtcMillis::new(producer),
-            server: UtcMillis::new(server),
-            length_ms: 2_000,
-            size_bytes: 1,
-        }
     }
 
     #[test]

@@ -32,19 +32,19 @@ impl Reckoning {
 
 /// First walk over an export's fragments: finds its sessions.
 #[derive(Debug)]
-pub struct Reckoner {
+pub(super) struct Reckoner {
     walk: Walk,
     offsets: Vec<i64>,
 }
 
 impl Reckoner {
     /// Begins; `tolerance_ms` is how much time between two fragments is still no gap.
-    pub fn new(tolerance_ms: i64) -> Self {
+    pub(super) fn new(tolerance_ms: i64) -> Self {
         Self { walk: Walk::new(tolerance_ms), offsets: Vec::new() }
     }
 
     /// Takes the next fragment, in the order of the plan.
-    pub fn add(&mut self, fragment: &Fragment) {
+    pub(super) fn add(&mut self, fragment: &Fragment) {
         let (session, delay) = (self.walk.session(fragment), delay_ms(fragment));
         match self.offsets.get_mut(session) {
             Some(least) => *least = delay.min(*least),
@@ -53,7 +53,7 @@ impl Reckoner {
     }
 
     /// What was found.
-    pub fn finish(self) -> Reckoning {
+    pub(super) fn finish(self) -> Reckoning {
         Reckoning { tolerance_ms: self.walk.tolerance_ms, offsets: self.offsets.into() }
     }
 }
@@ -171,18 +171,8 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::two_seconds as fragment;
     use super::*;
-
-    /// A fragment of 2 s.
-    fn fragment(number: u64, producer: i64, server: i64) -> Fragment {
-        Fragment {
-            number: FragmentNumber::parse(&number.to_string()).expect("number"),
-            producer: UtcMillis::new(producer),
-            server: UtcMillis::new(server),
-            length_ms: 2_000,
-            size_bytes: 1,
-        }
-    }
 
     /// When each of these fragments, told by producer and server timestamp, begins; and the number of sessions.
     fn reckoned(listed: &[(i64, i64)]) -> (Vec<i64>, usize) {

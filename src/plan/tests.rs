@@ -55,6 +55,17 @@ fn number(index: usize) -> FragmentNumber {
     FragmentNumber::parse(&format!("9134385233318143239268206260774392{index:013}")).expect("a number")
 }
 
+/// A fragment of 2 s.
+pub(super) fn two_seconds(number: u64, producer: i64, server: i64) -> Fragment {
+    Fragment {
+        number: FragmentNumber::parse(&number.to_string()).expect("number"),
+        producer: at(producer),
+        server: at(server),
+        length_ms: 2_000,
+        size_bytes: 1,
+    }
+}
+
 /// Producer starts, lengths and sizes of one session.
 fn session(rng: &mut fastrand::Rng, start: i64, count: usize) -> Vec<(i64, u32, u64)> {
     let usual = *rng.choice(&[1_000, 1_856, 2_000, 3_000, 10_000]).expect("not empty");

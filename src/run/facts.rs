@@ -3,7 +3,7 @@
 
 use super::stop::Stop;
 use crate::model::report::GapReport;
-use crate::model::{ChunkState, ExportId, ExportSpec, TimestampKind, UtcMillis};
+use crate::model::{ChunkState, ExportId, ExportSpec, Fragment, TimestampKind, UtcMillis};
 use crate::plan::{self, Coverage, Gap, MediaClock, Reckoning, Skew, Survey};
 use crate::store::Store;
 
@@ -26,33 +26,20 @@ impl Facts {
             return Self::of_fixed_windows(store, export, spec);
         }
         let windows = store.windows(export)?;
-        let planned = || windows.iter().filter(|window| window.fragments > 0);
-        let mut survey = Survey::default();
-        for window in planned() {
-            for fragment in store.window_fragments(export, window.seq)?.0 {
-                survey.add(&fragment);
+        let each = |tell: &mut dyn FnMut(&Fragment)| -> Result<(), Stop> {
+            for window in windows.iter().filter(|window| window.fragments > 0) {
+                store.window_fragments(export, window.seq)?.0.iter().for_each(&mut *tell);
             }
-        }
+            Ok(())
+        };
+        let mut survey = Survey::default();
+        each(&mut |fragment| survey.add(fragment))?;
         let media_clock = survey.media_clock();
         let tolerance_ms = survey.tolerance_ms(spec.gap_tolerance);
-        let reckoning = match survey.reckoner(spec.gap_tolerance) {
-            None => None,
-            Some(mut reckoner) => {
-                for window in planned() {
-                    for fragment in store.window_fragments(export, window.seq)?.0 {
-                        reckoner.add(&fragment);
-                    }
-                }
-                Some(reckoner.finish())
-            }
-        };
+        let reckoning = survey.reckon(spec.gap_tolerance, each)?;
         let clock = MediaClock::new(media_clock, reckoning.as_ref());
         let mut coverage = Coverage::new(&survey, clock, spec.timestamps, spec.gap_tolerance);
-        for window in planned() {
-            for fragment in store.window_fragments(export, window.seq)?.0 {
-                coverage.add(&fragment);
-            }
-        }
+        each(&mut |fragment| coverage.add(fragment))?;
         let listed = windows.iter().filter_map(|window| window.listed_at);
         Ok(Self {
             media_clock,

@@ -1,25 +1,19 @@
-//! Fetches one chunk: request → temporary file, hashed → checked against the plan → synced → renamed.
+//! Fetches one chunk: asks for its clip, until that can be kept or there is a reason to stop trying.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::cancelled;
 use super::list::list_all;
+use super::receive::{Expected, FileSink, Kept, keep};
 use super::stop::Stop;
 use super::window;
-use crate::archive::{self, Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, FailureKind};
+use crate::archive::{self, Archive, ArchiveError, CallObserver, ClipQuery, FailureKind};
 use crate::clock::Clock;
-use crate::crash_point::{Point, reached};
-use crate::fs::{self, FsError};
-use crate::media::clip::{ClipVerdict, UnusableClip, check_clip, check_whole_clip};
-use crate::media::mp4::Mp4Error;
 use crate::model::event::PauseReason;
 use crate::model::{
     Attempt, ChunkId, ExportId, Fragment, RequestBounds, Sha256Digest, StreamArn, TimestampKind, UtcMillis,
@@ -69,19 +63,22 @@ pub(super) struct FetchJob {
     pub(super) bounds: RequestBounds,
     /// None of a fixed window.
     pub(super) fragments: Vec<Fragment>,
-    /// Whether nothing was listed: what is in the window is not known.
-    pub(super) is_fixed: bool,
 }
 
 impl FetchJob {
+    /// Whether nothing was listed: what is in the window is not known.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.fragments.is_empty()
+    }
+
     /// Whether smaller requests could get what this one cannot.
     pub(super) fn is_divisible(&self) -> bool {
-        if self.is_fixed { plan::is_halvable(self.bounds) } else { self.fragments.len() > 1 }
+        if self.is_fixed() { plan::is_halvable(self.bounds) } else { self.fragments.len() > 1 }
     }
 
     /// What the request is taken to cost.
     fn points(&self) -> u32 {
-        if self.is_fixed {
+        if self.is_fixed() {
             plan::fixed_points(self.bounds)
         } else {
             u32::try_from(self.fragments.len()).unwrap_or(u32::MAX)
@@ -155,7 +152,7 @@ pub(super) async fn fetch(
         bounds: job.bounds,
         fragments: job.points(),
         attempts: context.attempts,
-        may_list: !job.is_fixed,
+        may_list: !job.is_fixed(),
     };
     let several = job.is_divisible();
     // Whether the service has said of a fixed window that it has no media.
@@ -170,7 +167,7 @@ pub(super) async fn fetch(
                 Ok(_) => Ok(()),
                 Err(error) => {
                     let kind = error.kind;
-                    let meaning = if job.is_fixed {
+                    let meaning = if job.is_fixed() {
                         window::meaning(context, job, error, doubted, &counter).await
                     } else {
                         classify(context, job, error, observer).await
@@ -190,12 +187,14 @@ pub(super) async fn fetch(
                 Ok(Kept::Short(error)) if several => {
                     return FetchOutcome::TakeApart { error, refused: false };
                 }
-                Ok(Kept::Short(error)) if job.is_fixed => return FetchOutcome::Failed(error),
+                Ok(Kept::Short(error)) if job.is_fixed() => return FetchOutcome::Failed(error),
                 Ok(Kept::Refused(error)) if several => {
                     return FetchOutcome::TakeApart { error, refused: true };
                 }
                 Ok(Kept::Refused(error)) => return FetchOutcome::Rejected(error),
-                Ok(Kept::Unusable(error)) if job.is_fixed && !window::may_be_divided_for_use(job.bounds) => {
+                Ok(Kept::Unusable(error))
+                    if job.is_fixed() && !window::may_be_divided_for_use(job.bounds) =>
+                {
                     error
                 }
                 Ok(Kept::Unusable(error)) if several && useless + 1 >= UNUSABLE_BEFORE_SPLIT => {
@@ -208,7 +207,7 @@ pub(super) async fn fetch(
                 Err(error) => return FetchOutcome::Stop(Stop::of_fs(error)),
             },
             Err((_, Ok(outcome))) => return outcome,
-            Err((FailureKind::NoMedia, Err(_))) if job.is_fixed => {
+            Err((FailureKind::NoMedia, Err(_))) if job.is_fixed() => {
                 doubted = true;
                 query.attempts = left(context, useless, &counter).max(1);
                 if context.unless_stopped(tokio::time::sleep(DOUBT)).await.is_none() {
@@ -292,10 +291,7 @@ async fn classify(
     error: ArchiveError,
     observer: &dyn CallObserver,
 ) -> Result<FetchOutcome, ChunkError> {
-    let words = ChunkError {
-        code: error.code.clone().unwrap_or_else(|| format!("{:?}", error.kind)),
-        detail: error.message.clone(),
-    };
+    let words = words_of(&error);
     if !matches!(error.kind, FailureKind::NoMedia | FailureKind::OutsideRetention) {
         return Ok(outcome_of(error, words, job.is_divisible()));
     }
@@ -313,6 +309,12 @@ async fn classify(
             Ok(FetchOutcome::Failed(ChunkError { code: words.code, detail }))
         }
     }
+}
+
+/// What the state file records of a failed request.
+pub(super) fn words_of(error: &ArchiveError) -> ChunkError {
+    let code = error.code.clone().unwrap_or_else(|| format!("{:?}", error.kind));
+    ChunkError { code, detail: error.message.clone() }
 }
 
 /// What a failure means that says nothing of whether media is there; `words` are to be recorded.
@@ -383,115 +385,6 @@ fn is_separable(job: &FetchJob) -> bool {
     plan::split_chunk(&job.whole(), &job.fragments, job.timestamps).is_some()
 }
 
-enum Kept {
-    Whole {
-        size_bytes: u64,
-        sha256: Sha256Digest,
-    },
-    Short(ChunkError),
-    Unusable(ChunkError),
-    /// It holds what one clip cannot hold together.
-    Refused(ChunkError),
-    /// Nor would any other clip of the stream be usable.
-    NeverUsable(String),
-}
-
-/// What a clip should hold.
-enum Expected {
-    Fragments(Vec<Fragment>),
-    /// Whatever begins between inclusive bounds.
-    Window(RequestBounds),
-}
-
-impl Expected {
-    fn of(job: &FetchJob) -> Self {
-        if job.is_fixed { Self::Window(job.bounds) } else { Self::Fragments(job.fragments.clone()) }
-    }
-
-    /// Why a clip is not what was asked for, or `None`.
-    fn judge(&self, clip: impl Read + Seek, size_bytes: u64) -> Result<Option<Kept>, io::Error> {
-        let refused = match self {
-            Self::Fragments(fragments) => match check_clip(clip, fragments) {
-                ClipVerdict::Complete(_) => return Ok(None),
-                ClipVerdict::Short { present, planned } => {
-                    let detail = format!("the clip holds {present} of {planned} fragments");
-                    return Ok(Some(Kept::Short(ChunkError { code: "short".to_owned(), detail })));
-                }
-                ClipVerdict::Unusable(reason) => reason,
-            },
-            Self::Window(bounds) => match check_whole_clip(clip) {
-                Ok(whole) => return Ok(window::may_be_cut(*bounds, size_bytes, &whole).map(Kept::Short)),
-                Err(reason) => reason,
-            },
-        };
-        // This machine could not read what it had just written: no other answer would help.
-        if let UnusableClip::Unreadable(Mp4Error::Read(source)) = refused {
-            if source.raw_os_error().is_some() {
-                return Err(source);
-            }
-            let error = UnusableClip::Unreadable(Mp4Error::Read(source));
-            return Ok(Some(Kept::Unusable(unusable(&error))));
-        }
-        let error = unusable(&refused);
-        Ok(Some(match (self, refused) {
-            // The service has put together what changes between two fragments: each by itself is good.
-            (Self::Window(_), UnusableClip::Unreadable(Mp4Error::SeveralDescriptions)) => {
-                Kept::Refused(error)
-            }
-            (Self::Fragments(fragments), refused) if refused.recurs(fragments.len()) => {
-                Kept::NeverUsable(error.detail)
-            }
-            (Self::Window(_), refused) if refused.recurs(usize::MAX) => Kept::NeverUsable(error.detail),
-            _ => Kept::Unusable(error),
-        }))
-    }
-}
-
-fn unusable(error: &UnusableClip) -> ChunkError {
-    ChunkError { code: "unusable".to_owned(), detail: crate::error::chain(error) }
-}
-
-/// Checks a received clip and, if it is whole, makes it last under its final name.
-async fn keep(sink: FileSink, expected: Expected, path: PathBuf) -> Result<Kept, FsError> {
-    let work = move || keep_blocking(sink, &expected, &path);
-    match tokio::task::spawn_blocking(work).await {
-        Ok(kept) => kept,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-fn keep_blocking(sink: FileSink, expected: &Expected, path: &Path) -> Result<Kept, FsError> {
-    let part = sink.path.clone();
-    let Some((file, size_bytes, sha256)) = sink.finish() else {
-        let detail = "nothing was received".to_owned();
-        return Ok(Kept::Unusable(ChunkError { code: "empty".to_owned(), detail }));
-    };
-    let reader = io::BufReader::new(File::open(&part).map_err(fs::failed_to("open", &part))?);
-    match expected.judge(reader, size_bytes) {
-        Ok(None) => {
-            reached(Point::ChunkWritten);
-            if let Err(error) = fs::sync_file(&file, &part) {
-                fs::remove_file(&part)?;
-                return Err(error);
-            }
-            reached(Point::ChunkSynced);
-            fs::rename(&part, path)?;
-            reached(Point::ChunkNamed);
-            fs::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-            reached(Point::ChunkFolderSynced);
-            Ok(Kept::Whole { size_bytes, sha256 })
-        }
-        Ok(Some(kept)) => {
-            fs::remove_file(&part)?;
-            Ok(kept)
-        }
-        Err(source) => {
-            fs::remove_file(&part)?;
-            Err(fs::failed_to("read", &part)(source))
-        }
-    }
-}
-
 /// The error of a clip that no other request would make better.
 fn never_usable(job: &FetchJob, reason: &str) -> ArchiveError {
     ArchiveError {
@@ -505,66 +398,12 @@ fn never_usable(job: &FetchJob, reason: &str) -> ArchiveError {
     }
 }
 
-/// Writes to a temporary file and hashes on the way.
-struct FileSink {
-    path: PathBuf,
-    file: Option<File>,
-    hasher: Sha256,
-    size_bytes: u64,
-}
-
-impl FileSink {
-    fn new(path: PathBuf) -> Self {
-        Self { path, file: None, hasher: Sha256::new(), size_bytes: 0 }
-    }
-
-    /// Hands the file over to who keeps or removes it.
-    fn finish(mut self) -> Option<(File, u64, Sha256Digest)> {
-        let hasher = std::mem::take(&mut self.hasher);
-        Some((self.file.take()?, self.size_bytes, Sha256Digest(hasher.finalize().into())))
-    }
-}
-
-impl Drop for FileSink {
-    /// Removes what a request that failed or was cancelled has left.
-    fn drop(&mut self) {
-        if self.file.take().is_some()
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            // The next run's start removes it.
-            tracing::debug!(error = crate::error::chain(&error), "a temporary file stays");
-        }
-    }
-}
-
-impl ClipSink for FileSink {
-    fn restart(&mut self) -> io::Result<()> {
-        if let Some(file) = &mut self.file {
-            file.set_len(0)?;
-            file.rewind()?;
-        } else {
-            self.file = Some(fs::create(&self.path).map_err(|error| error.source)?);
-            reached(Point::ChunkCreated);
-        }
-        self.hasher = Sha256::new();
-        self.size_bytes = 0;
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(file) = &mut self.file {
-            file.write_all(bytes)?;
-        }
-        self.hasher.update(bytes);
-        self.size_bytes += bytes.len() as u64;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::archive::{FragmentPage, LimitSettings, ListQuery, RetrySettings, StreamDescription};
+    use crate::archive::{
+        ClipSink, FragmentPage, LimitSettings, ListQuery, RetrySettings, StreamDescription,
+    };
     use crate::clock::SystemClock;
     use crate::model::event::EventSink;
     use crate::model::{FragmentNumber, StreamSelector, UtcMillis};
@@ -640,7 +479,6 @@ pub(super) mod tests {
             timestamps: TimestampKind::Server,
             bounds: RequestBounds { start: UtcMillis::new(4_500), end: UtcMillis::new(9_000) },
             fragments: fragments.to_vec(),
-            is_fixed: false,
         }
     }
 

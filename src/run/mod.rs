@@ -23,6 +23,7 @@ mod plan_tally;
 mod planner;
 mod prepare;
 mod proof;
+mod receive;
 mod recover;
 mod room;
 mod schedule;

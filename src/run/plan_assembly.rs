@@ -114,24 +114,16 @@ impl Assembly {
             // Nothing was listed: which windows have no media is known when they have been asked for.
             return Ok(Assembled { sums: self.sums, ..Assembled::default() });
         }
-        let reckoning = match self.survey.reckoner(spec.gap_tolerance) {
-            None => None,
-            Some(mut reckoner) => {
-                for packed in &self.packed {
-                    for fragment in packed.unpack()? {
-                        reckoner.add(&fragment);
-                    }
-                }
-                Some(reckoner.finish())
+        let each = |tell: &mut dyn FnMut(&Fragment)| -> Result<(), Stop> {
+            for packed in &self.packed {
+                packed.unpack()?.iter().for_each(&mut *tell);
             }
+            Ok(())
         };
+        let reckoning = self.survey.reckon(spec.gap_tolerance, each)?;
         let clock = MediaClock::new(self.survey.media_clock(), reckoning.as_ref());
         let mut coverage = Coverage::new(&self.survey, clock, spec.timestamps, spec.gap_tolerance);
-        for packed in &self.packed {
-            for fragment in packed.unpack()? {
-                coverage.add(&fragment);
-            }
-        }
+        each(&mut |fragment| coverage.add(fragment))?;
         let gaps = coverage.gaps(spec.range);
         let mut assembled = Assembled {
             sums: self.sums,

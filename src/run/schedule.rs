@@ -203,7 +203,6 @@ impl Dispatcher<'_> {
             timestamps: export.spec.timestamps,
             bounds: chunk.planned.bounds,
             fragments,
-            is_fixed: chunk.planned.is_fixed(),
         };
         let context = Arc::clone(&self.fetch);
         let observer = Observer::new(&self.request.events);

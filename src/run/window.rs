@@ -76,10 +76,7 @@ pub(super) async fn meaning(
     again: bool,
     observer: &dyn CallObserver,
 ) -> Result<FetchOutcome, ChunkError> {
-    let words = ChunkError {
-        code: error.code.clone().unwrap_or_else(|| format!("{:?}", error.kind)),
-        detail: error.message.clone(),
-    };
+    let words = super::fetch::words_of(&error);
     match error.kind {
         FailureKind::NoMedia if !again => Err(words),
         FailureKind::NoMedia => Ok(without_media(context, job, words)),
