@@ -18,8 +18,9 @@ use crate::table::Row;
 /// a file ffmpeg guesses.
 const LONGEST_DECODED_AHEAD_MS: f64 = 6_000.0;
 
-/// Recordings of more fragments take long.
-const LONG: usize = 500;
+/// Recordings of more fragments, or of more bytes, take long.
+const LONG: usize = 300;
+const HEAVY: u64 = 100_000_000;
 
 /// Exports everything and a stretch in the middle of it, each in every combination.
 ///
@@ -27,7 +28,8 @@ const LONG: usize = 500;
 /// each timeline.
 pub(crate) fn play(name: &str, config: &EmulatorConfig, in_short: bool) -> Vec<Row> {
     let camera = as_listed(config);
-    let is_long = all(&camera, TimestampKind::Server).len() > LONG;
+    let fragments = all(&camera, TimestampKind::Server);
+    let is_long = fragments.len() > LONG || fragments.iter().map(|of| of.size_bytes).sum::<u64>() > HEAVY;
     let mut jobs = Vec::new();
     for job in Job::matrix("whole", range(0), |_| camera.name.clone()) {
         jobs.push(Job { range: whole(&camera, job.timestamps), ..job });
