@@ -5,8 +5,9 @@
 #             hour more); SOAK_SEED=… make soak plays one scenario again, and nothing else
 # make recordings  exports of tests/recordings/scenarios with every clock, edges and timeline, in a table; RECORDING=gap:
 #             only those with this in their names
-# make bench  how fast it is, beside what the service allows; then as bench-scale
+# make bench  how fast it is, beside what the service allows; then as bench-scale and bench-job-file
 # make bench-scale  how state files of one and ten million chunks are read; CHUNKS=1000000: only that many
+# make bench-job-file  how a job file of 100 000 exports is read
 # make players  whether ffmpeg, ffplay and headless Chromium open, seek and play the outputs (docs/players.md); not
 #             part of make test, since Chromium is large. PLAYERS="reordered aac": only these scenarios, or videos
 # make build  the program, in target/release
@@ -22,7 +23,7 @@ endif
 # Tests may kill the program after each step of design/lifecycle.md; no release can be built with this.
 CRASH_POINTS := --features crash-points
 
-.PHONY: demo test lint soak recordings bench bench-scale players build setup
+.PHONY: demo test lint soak recordings bench bench-scale bench-job-file players build setup
 
 demo: build
 	@scripts/demo.sh "$(TARGET_DIR)/release/kvs-export"
@@ -51,10 +52,13 @@ recordings: setup
 	cargo test --locked --test recordings -- --nocapture
 
 bench: setup
-	cargo bench --locked --bench export --bench scale
+	cargo bench --locked --bench export --bench scale --bench job_file
 
 bench-scale: setup
 	cargo bench --locked --bench scale -- $(CHUNKS)
+
+bench-job-file: setup
+	cargo bench --locked --bench job_file
 
 players: build
 	@scripts/setup.sh players

@@ -5,7 +5,7 @@
 #   scripts/setup.sh demo   a Rust toolchain, a C compiler, ffmpeg
 #   scripts/setup.sh lint   a Rust toolchain with clippy and rustfmt, a C compiler
 #   scripts/setup.sh test   as demo, and python3 with its venv module for the tests with boto3 and
-#                           the AWS CLI
+#                           the AWS CLI, and time zones for those with its calendar
 #   scripts/setup.sh players  as demo, and ffprobe, ffplay, python3 and Chromium or Google Chrome
 #
 # KVS_EXPORT_FFMPEG=/path/to/ffmpeg is taken instead of an installed one; ffprobe is then looked for beside it too.
@@ -51,6 +51,10 @@ has_venv() {
     [ "$purpose" = test ] || return 0
     have python3 && python3 -c 'import venv, ensurepip' > /dev/null 2>&1
 }
+has_zones() {
+    [ "$purpose" = test ] || return 0
+    have python3 && python3 -c 'import zoneinfo; zoneinfo.ZoneInfo("Europe/Berlin")' > /dev/null 2>&1
+}
 has_python() { [ "$purpose" != players ] || have python3; }
 # Where it may be, the script that uses it knows.
 has_chromium() {
@@ -85,6 +89,7 @@ case "$(uname -s)" in
         have cc || missing+=(gcc libc6-dev)
         has_ffmpeg || missing+=(ffmpeg)
         has_venv || missing+=(python3 python3-venv)
+        has_zones || missing+=(tzdata)
         has_python || missing+=(python3)
         has_chromium || missing+=(chromium)
         [ ${#missing[@]} -gt 0 ] || exit 0

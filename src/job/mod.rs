@@ -10,6 +10,7 @@
 mod clip;
 mod duration;
 mod errors;
+mod outputs;
 mod paths;
 mod raw;
 mod reader;
@@ -18,6 +19,7 @@ mod size;
 mod spec;
 pub mod template;
 pub mod time;
+mod windows;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +28,7 @@ pub use duration::Duration;
 pub use errors::{JobErrors, JobProblem, Refusal, decode, nearest};
 pub use resolve::Resolved;
 pub use spec::{AwsSettings, JobFile, JobSpec, Limits, RangeExpression, RangeSpec};
+pub use windows::{Daily, Days, Hours, Split};
 
 use crate::model::UtcMillis;
 use errors::Context;
@@ -61,14 +64,19 @@ pub fn load(
 ) -> Result<(JobFile, Vec<Resolved>), JobErrors> {
     let parsed = parse_partly(source);
     let mut problems = parsed.problems;
-    let Some(file) = parsed.file else {
+    let Some(mut file) = parsed.file else {
         return Err(JobErrors::new(source.display, problems));
     };
     let names: Vec<&str> = parsed.names.iter().map(String::as_str).collect();
     problems.extend(JobFile::check_names(only, &names));
-    let (resolved, more) = file.resolve_partly(now, only);
-    problems.extend(more);
-    if problems.is_empty() { Ok((file, resolved)) } else { Err(JobErrors::new(source.display, problems)) }
+    let resolution = file.resolve_partly(now, only);
+    problems.extend(resolution.problems);
+    file.left_out = resolution.left_out;
+    if problems.is_empty() {
+        Ok((file, resolution.exports))
+    } else {
+        Err(JobErrors::new(source.display, problems))
+    }
 }
 
 /// The `[notify]` command and the state file, as far as they are sound, whatever is wrong with the rest: that a

@@ -12,6 +12,7 @@ use super::reader::{Entry, Keys, Table, integer, not_yet, text, word, wrong_type
 use super::size;
 use super::template::Template;
 use super::time::{TimeExpression, Zone};
+use super::windows::{Days, Hours, Split};
 use crate::model::{
     Chunking, Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, Timeline, TimestampKind,
 };
@@ -49,6 +50,9 @@ pub(super) static JOB_KEYS: Keys = Keys {
         "edges",
         "fetch",
         "chunk",
+        "split",
+        "daily",
+        "days",
         "timeline",
         "gaps",
         "gap_tolerance",
@@ -60,7 +64,7 @@ pub(super) static JOB_KEYS: Keys = Keys {
         "operator",
         "note",
     ],
-    later: &["except", "allow_empty", "split", "daily", "days"],
+    later: &["except", "allow_empty"],
 };
 static RANGE_KEYS: Keys = Keys { known: &["from", "to"], later: &[] };
 
@@ -127,6 +131,13 @@ pub(super) struct RawJob {
     pub(super) timestamps: Entry<TimestampKind>,
     pub(super) edges: Entry<Edges>,
     pub(super) chunk: Entry<Chunking>,
+    /// One export an hour, local day or ISO week: `"1h"`, `"1d"`, `"1w"`. Cuts stand where these begin in `time_zone`; the
+    /// first and the last window end with the range. With `daily` it may only cut a window smaller.
+    pub(super) split: Entry<Split>,
+    /// A window of each day, `"18:00-06:00"`, over midnight too: each is one export, clipped to the range.
+    pub(super) daily: Entry<Hours>,
+    /// The local days on which a daily window begins, `["mon", "tue"]`; every day unless said. Needs `daily`.
+    pub(super) days: Entry<Days>,
     pub(super) timeline: Entry<Timeline>,
     pub(super) gaps: Entry<GapPolicy>,
     pub(super) gap_tolerance: Entry<GapTolerance>,
@@ -336,6 +347,9 @@ fn read_job(table: &Table<'_, '_>) -> RawJob {
             word(value, &[Edges::Cover, Edges::Inside].map(|edges| (edges.as_str(), edges)))
         }),
         chunk: table.parsed("chunk", CHUNK_ACCEPTED, chunking),
+        split: table.read("split", |value| word(value, &Split::WORDS)),
+        daily: table.parsed("daily", Hours::ACCEPTED, Hours::parse),
+        days: read_days(table),
         timeline: table.read("timeline", |value| {
             word(
                 value,
@@ -467,6 +481,21 @@ fn read_streams(table: &Table<'_, '_>) -> Entry<Vec<StreamSelector>> {
     })
 }
 
+fn read_days(table: &Table<'_, '_>) -> Entry<Days> {
+    let mut seen = Vec::new();
+    let list = table.list("days", Days::ACCEPTED, |table, place, value| {
+        let day = word(value.get_ref(), &Days::WORDS).and_then(|day| {
+            if seen.contains(&day) {
+                return Err(Refusal::new("a day stands twice in the list").accepts(Days::ACCEPTED));
+            }
+            seen.push(day);
+            Ok(day)
+        });
+        day.map_err(|refusal| table.report(&place, refusal)).ok()
+    });
+    list.map(|days| Days::of(&days))
+}
+
 fn stream(value: &DeValue<'_>) -> Result<StreamSelector, Refusal> {
     let text = text(value).map_err(|refusal| refusal.accepts(STREAMS_ACCEPTED))?;
     if text.contains('*') {
@@ -490,6 +519,9 @@ impl RawJob {
             timestamps: Entry::Absent,
             edges: Entry::Absent,
             chunk: Entry::Absent,
+            split: Entry::Absent,
+            daily: Entry::Absent,
+            days: Entry::Absent,
             timeline: Entry::Absent,
             gaps: Entry::Absent,
             gap_tolerance: Entry::Absent,
@@ -543,6 +575,9 @@ impl RawJob {
             timestamps: self.timestamps.or(defaults.timestamps.clone()),
             edges: self.edges.or(defaults.edges.clone()),
             chunk: self.chunk.or(defaults.chunk.clone()),
+            split: self.split.or(defaults.split.clone()),
+            daily: self.daily.or(defaults.daily.clone()),
+            days: self.days.or(defaults.days.clone()),
             timeline: self.timeline.or(defaults.timeline.clone()),
             gaps: self.gaps.or(defaults.gaps.clone()),
             gap_tolerance: self.gap_tolerance.or(defaults.gap_tolerance.clone()),

@@ -30,6 +30,23 @@ impl<T> Entry<T> {
         if self.is_absent() { default } else { self }
     }
 
+    /// The same entry with another form of its value.
+    pub(super) fn map<U>(self, form: impl FnOnce(T) -> U) -> Entry<U> {
+        match self {
+            Self::Absent => Entry::Absent,
+            Self::Invalid => Entry::Invalid,
+            Self::Valid(Located { value, place }) => Entry::Valid(Located { value: form(value), place }),
+        }
+    }
+
+    /// Where a right value stands.
+    pub(super) fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Valid(located) => Some(&located.place),
+            Self::Absent | Self::Invalid => None,
+        }
+    }
+
     /// The value with its place.
     pub(super) fn located(self) -> Option<Located<T>> {
         match self {

@@ -12,6 +12,7 @@ use super::raw::{RawAws, RawFile, RawJob, RawLimits};
 use super::reader::Entry;
 use super::template::{Template, missing_case};
 use super::time::{Side, TimeExpression, Zone};
+use super::windows::{Daily, Days, Split, check_split};
 use crate::model::{
     Chunking, Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, TimeRange, Timeline,
     TimestampKind, UtcMillis,
@@ -41,6 +42,9 @@ pub struct JobFile {
     pub notify: Option<Vec<String>>,
     /// The jobs, in the file's order.
     pub jobs: Vec<JobSpec>,
+    /// Daily windows that are left out because the clocks skip them, where no export of their range is there to say so.
+    /// [`super::load`] tells.
+    pub left_out: Vec<String>,
     /// The file's folder, which relative outputs are taken from.
     pub(super) folder: PathBuf,
     /// The file as its user named it.
@@ -98,6 +102,10 @@ pub struct JobSpec {
     pub edges: Edges,
     /// How a range is cut into requests.
     pub chunk: Chunking,
+    /// Where a range, or a daily window of it, is cut into exports. Has a zone.
+    pub split: Option<Split>,
+    /// The daily windows that are exported of a range. Has a zone.
+    pub daily: Option<Daily>,
     /// What the output's clock does over a gap.
     pub timeline: Timeline,
     /// Whether a gap makes an export incomplete.
@@ -167,6 +175,7 @@ pub(super) fn build(context: &Context<'_>, raw: RawFile, file: &Path, display: &
         limits: limits(raw.limits),
         notify: raw.notify.value().map(|words| notify(&folder, words)),
         jobs: jobs(context, raw.jobs, &raw.defaults),
+        left_out: Vec::new(),
         state,
         work,
         folder,
@@ -278,6 +287,7 @@ fn build_job(context: &Context<'_>, raw: RawJob) -> Option<JobSpec> {
         }
     }
     check_chunk(context, &raw);
+    check_windows(context, &raw);
     let output_place = match &raw.output {
         Entry::Valid(output) => output.place.clone(),
         _ => raw.place_of("output"),
@@ -300,6 +310,8 @@ fn build_job(context: &Context<'_>, raw: RawJob) -> Option<JobSpec> {
         timestamps: raw.timestamps.value().unwrap_or_default(),
         edges: raw.edges.value().unwrap_or_default(),
         chunk: raw.chunk.value().unwrap_or_default(),
+        split: raw.split.value(),
+        daily: raw.daily.value().map(|hours| Daily { hours, days: raw.days.value().unwrap_or(Days::ALL) }),
         timeline: raw.timeline.value().unwrap_or_default(),
         gaps: raw.gaps.value().unwrap_or_default(),
         gap_tolerance: raw.gap_tolerance.value().unwrap_or_default(),
@@ -339,6 +351,27 @@ fn check_chunk(context: &Context<'_>, raw: &RawJob) {
         && timeline.value == Timeline::Wallclock
     {
         needs(&timeline.place, "timeline = \"wallclock\"", "timeline = \"compact\"");
+    }
+}
+
+/// Refuses windows without a zone, days without windows, and a split that would cut no window.
+fn check_windows(context: &Context<'_>, raw: &RawJob) {
+    let without_zone = |key: &str, place: Option<&Place>| {
+        if let (Entry::Absent, Some(place)) = (&raw.time_zone, place) {
+            let refusal = Refusal::new(format!("`{key}` needs a time_zone"));
+            context.report(place, refusal.accepts(Zone::ACCEPTED_KEY));
+        }
+    };
+    without_zone("split", raw.split.place());
+    without_zone("daily", raw.daily.place());
+    if let (Entry::Absent, Some(place)) = (&raw.daily, raw.days.place()) {
+        let refusal = Refusal::new("`days` stands without `daily`, whose windows begin on them");
+        context.report(place, refusal.accepts("daily = \"18:00-06:00\" (or another) beside it"));
+    }
+    if let (Entry::Valid(split), Entry::Valid(daily)) = (&raw.split, &raw.daily)
+        && let Err(refusal) = check_split(split.value, daily.value)
+    {
+        context.report(&split.place, refusal);
     }
 }
 

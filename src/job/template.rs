@@ -162,21 +162,22 @@ impl TemplateValues<'_> {
         match field {
             Field::Job => Ok(self.job.to_owned()),
             Field::Stream => Ok(self.stream.to_owned()),
-            Field::From => self.time(self.range.start(), format),
-            Field::To => self.time(self.range.end(), format),
+            Field::From => format_time(self.range.start(), format, self.zone),
+            Field::To => format_time(self.range.end(), format, self.zone),
             Field::Case => self.case.map(str::to_owned).ok_or_else(missing_case),
         }
     }
+}
 
-    fn time(&self, instant: UtcMillis, format: &str) -> Result<String, Refusal> {
-        let timestamp: Timestamp =
-            instant.to_jiff().ok_or_else(|| Refusal::new("the time is outside the calendar"))?;
-        let zone = self.zone.map_or(TimeZone::UTC, |zone| zone.rules().clone());
-        strtime::format(format, &timestamp.to_zoned(zone)).map_err(|error| {
-            Refusal::new(format!("{format:?} is not a strftime format: {error}"))
-                .accepts("strftime fields such as %Y-%m-%d or %Y%m%dT%H%M%S%z")
-        })
-    }
+/// Writes a time as a clock in a zone shows it, or in UTC.
+pub(super) fn format_time(instant: UtcMillis, format: &str, zone: Option<&Zone>) -> Result<String, Refusal> {
+    let timestamp: Timestamp =
+        instant.to_jiff().ok_or_else(|| Refusal::new("the time is outside the calendar"))?;
+    let zone = zone.map_or(TimeZone::UTC, |zone| zone.rules().clone());
+    strtime::format(format, &timestamp.to_zoned(zone)).map_err(|error| {
+        Refusal::new(format!("{format:?} is not a strftime format: {error}"))
+            .accepts("strftime fields such as %Y-%m-%d or %Y%m%dT%H%M%S%z")
+    })
 }
 
 /// The refusal of `{case}` in a job without a case.

@@ -5,6 +5,7 @@ use super::*;
 mod broken;
 mod example;
 mod resolving;
+mod windows;
 
 /// 10:00:30.500 in Los Angeles, on a Wednesday in summer.
 const NOW: &str = "2024-07-03T17:00:30.500Z";

@@ -23,6 +23,9 @@ pub struct Zone {
 
 impl Zone {
     pub(super) const ACCEPTED: &str = "an IANA time zone such as \"America/Los_Angeles\", or \"UTC\"";
+    /// The key with which a job has one, for messages.
+    pub(super) const ACCEPTED_KEY: &str =
+        "time_zone = \"America/Los_Angeles\" (or another) in the job or in [defaults]";
 
     /// Finds the zone of an IANA name.
     pub fn parse(name: &str) -> Result<Self, Refusal> {
@@ -199,10 +202,8 @@ impl TimeExpression {
 
     /// The refusal of a local time in a job without `time_zone`.
     pub(super) fn zone_needed() -> Refusal {
-        Refusal::new("a local time needs a time_zone").accepts(
-            "time_zone = \"America/Los_Angeles\" (or another) in the job or in [defaults], or a date-time with its \
-             offset",
-        )
+        Refusal::new("a local time needs a time_zone")
+            .accepts(format!("{}, or a date-time with its offset", Zone::ACCEPTED_KEY))
     }
 }
 
@@ -221,7 +222,7 @@ impl fmt::Display for TimeExpression {
     }
 }
 
-fn out_of_range() -> Refusal {
+pub(super) fn out_of_range() -> Refusal {
     Refusal::new("the time is outside the calendar")
 }
 
@@ -261,7 +262,7 @@ fn fixed(local: DateTime, zone: &Zone) -> Result<UtcMillis, Refusal> {
 }
 
 /// The instant of a local time that hangs on the current day; a time that is not unique is settled by its side.
-fn moving(local: DateTime, side: Side, zone: &Zone) -> Result<ResolvedTime, Refusal> {
+pub(super) fn moving(local: DateTime, side: Side, zone: &Zone) -> Result<ResolvedTime, Refusal> {
     let name = &zone.name;
     let at = |offset: Offset| offset.to_timestamp(local).map_err(|_| out_of_range());
     let (timestamp, why) = match zone.rules.to_ambiguous_timestamp(local).offset() {
@@ -294,7 +295,7 @@ fn first_after_gap(read_with_offset_before: Timestamp, zone: &Zone) -> Timestamp
         .map_or(read_with_offset_before, |transition| transition.timestamp())
 }
 
-fn whole_millis(text: &str, time: Time) -> Result<(), Refusal> {
+pub(super) fn whole_millis(text: &str, time: Time) -> Result<(), Refusal> {
     if time.subsec_nanosecond() % 1_000_000 == 0 {
         return Ok(());
     }
@@ -313,7 +314,7 @@ fn parse_date(text: &str) -> Option<Date> {
 }
 
 /// `06:00`, `06:00:00`, `06:00:00.000`.
-fn parse_time(text: &str) -> Option<Time> {
+pub(super) fn parse_time(text: &str) -> Option<Time> {
     let (clock, fraction) = text.split_once('.').map_or((text, None), |(a, b)| (a, Some(b)));
     let (hour, minute, second) = match (parts(clock, ':'), parts(clock, ':')) {
         (Some([hour, minute, second]), _) => (hour, minute, second),

@@ -56,9 +56,32 @@ fn each_mistake_in_a_job_is_told_with_its_place() {
         ("chunk = \"24h1ms\"\nedges = \"inside\"", "6:9:job[1].chunk", "cannot be \"24h1ms\" long"),
         ("chunk = \"big\"", "6:9:job[1].chunk", "not a length of time"),
         ("chunk = 180", "6:9:job[1].chunk", "found a whole number"),
-        ("split = \"1d\"", "6:1:job[1].split", "known, but not supported by this version yet"),
-        ("daily = \"18:00-06:00\"", "6:1:job[1].daily", "known, but not supported by this version yet"),
-        ("days = [\"mon\"]", "6:1:job[1].days", "known, but not supported by this version yet"),
+        ("split = \"1d\"", "6:9:job[1].split", "`split` needs a time_zone"),
+        ("split = \"2h\"", "6:9:job[1].split", "\"2h\" is not one of its values"),
+        ("split = 1", "6:9:job[1].split", "expected text, found a whole number"),
+        ("daily = \"18:00-06:00\"", "6:9:job[1].daily", "`daily` needs a time_zone"),
+        ("daily = \"18:00\"", "6:9:job[1].daily", "\"18:00\" is not the time of a daily window"),
+        ("daily = [\"18:00-06:00\"]", "6:9:job[1].daily", "expected text, found a list"),
+        ("days = [\"mon\"]", "6:8:job[1].days", "`days` stands without `daily`"),
+        ("days = \"mon\"", "6:8:job[1].days", "expected a list, found text"),
+        ("days = []", "6:8:job[1].days", "the list is empty"),
+        ("days = [\"mon\", \"Tue\"]", "6:16:job[1].days[2]", "\"Tue\" is not one of its values"),
+        ("days = [\"mon\", \"mon\"]", "6:16:job[1].days[2]", "a day stands twice"),
+        (
+            "time_zone = \"UTC\"\nsplit = \"1d\"\ndaily = \"18:00-06:00\"",
+            "7:9:job[1].split",
+            "split = \"1d\" does not cut daily = \"18:00-06:00\", a window of 12h",
+        ),
+        (
+            "time_zone = \"UTC\"\nsplit = \"1h\"\ndaily = \"18:00-19:00\"",
+            "7:9:job[1].split",
+            "does not cut daily = \"18:00-19:00\", a window of 1h",
+        ),
+        (
+            "time_zone = \"UTC\"\nsplit = \"1d\"\ndaily = \"06:00-06:00\"",
+            "7:9:job[1].split",
+            "a window of 24h",
+        ),
         ("except = []", "6:1:job[1].except", "known, but not supported by this version yet"),
         ("allow_empty = false", "6:1:job[1].allow_empty", "known, but not supported by this version yet"),
         ("from = \"today\"\nto = \"now\"", "6:8:job[1].from", "stands beside `last`"),
@@ -102,6 +125,16 @@ fn each_mistake_in_a_range_is_told_with_its_place() {
         ("from = 2024-03-01T00:00:00Z\nto = 2024-07-03T17:00:30.501Z", "6:6:job[1].to", "lies in the future"),
         ("from = \"-1h\"\nto = \"2099-01-01T00:00:00Z\"", "6:6:job[1].to", "lies in the future"),
         ("from = 2024-03-01T00:00:00.0001Z\nto = \"now\"", "5:8:job[1].from", "finer than a millisecond"),
+        (
+            "time_zone = \"UTC\"\nfrom = 2024-06-04\nto = 2024-06-06\ndaily = \"18:00-20:00\"\ndays = [\"mon\"]",
+            "7:6:job[1].to",
+            "no daily window (18:00-20:00 on mon) lies in the range",
+        ),
+        (
+            "time_zone = \"Europe/Berlin\"\nfrom = 2024-03-31\nto = 2024-04-01\ndaily = \"02:00-03:00\"",
+            "7:6:job[1].to",
+            "the clocks of Europe/Berlin skip it",
+        ),
         (
             "time_zone = \"America/Los_Angeles\"\nfrom = 2024-03-10T02:30:00\nto = \"now\"",
             "6:8:job[1].from",
@@ -317,11 +350,33 @@ streams = [\"s\"]
 }
 
 #[test]
+fn windows_of_the_defaults_are_told_where_they_stand() {
+    let text = "version = 1
+[defaults]
+split = \"1d\"
+days = [\"mon\"]
+[[job]]
+name = \"a\"
+streams = [\"s\"]
+last = \"1h\"
+[[job]]
+name = \"b\"
+streams = [\"s\"]
+last = \"1h\"
+daily = \"18:00-06:00\"
+time_zone = \"UTC\"
+";
+    assert_eq!(places(text), ["3:9:defaults.split", "3:9:defaults.split", "4:8:defaults.days"]);
+}
+
+#[test]
 fn a_wrong_value_is_not_also_told_as_missing() {
     let text = "version = 1\n[[job]]\nname = 1\nstreams = 2\nfrom = 3\nto = \"now\"\n";
     assert_eq!(places(text), ["3:8:job[1].name", "4:11:job[1].streams", "5:8:job[1].from"]);
     // Nor are local times said to lack a zone that is only misspelt.
-    let text = without_range("time_zone = \"UCT1\"\nfrom = \"today\"\nto = \"now\"\n");
+    let text = without_range(
+        "time_zone = \"UCT1\"\nfrom = \"today\"\nto = \"now\"\nsplit = \"1h\"\ndaily = \"08:00-18:00\"\n",
+    );
     assert_eq!(places(&text), ["5:13:job[1].time_zone"]);
 }
 
@@ -333,6 +388,8 @@ fn near_misses_are_recognised() {
         ("timestamps = \"sever\"", "\"server\""),
         ("edges = \"Inside\"", "\"inside\""),
         ("fetch = \"clips\"", "\"clip\""),
+        ("split = \"1D\"", "\"1d\""),
+        ("dayly = \"18:00-06:00\"", "`daily`"),
         ("time_zone = \"Europe/Berln\"", "\"Europe/Berlin\""),
         ("output = \"{sream}.mp4\"", "{stream}"),
     ] {

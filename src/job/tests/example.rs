@@ -88,7 +88,7 @@ fn each_commented_job_of_the_example_is_right() {
             specs.last().expect("exports").job.clone()
         })
         .collect();
-    assert_eq!(names, ["nightly", "latest", "incidents"]);
+    assert_eq!(names, ["nightly", "latest", "weekend-nights", "february", "incidents"]);
 }
 
 #[test]

@@ -224,6 +224,7 @@ fn every_key_of_a_job_beats_its_default() {
         ("timestamps", "\"producer\"", "\"server\""),
         ("edges", "\"inside\"", "\"cover\""),
         ("timeline", "\"wallclock\"", "\"compact\""),
+        ("split", "\"1d\"\ntime_zone = \"UTC\"", "\"1h\"\ntime_zone = \"UTC\""),
         ("gaps", "\"fail\"", "\"accept\""),
         ("gap_tolerance", "\"1s\"", "\"auto\""),
         ("settle", "\"1s\"", "\"2s\""),
