@@ -4,33 +4,30 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::emulator::{Disturbance, disturbance_help};
+use crate::exit_code;
 use crate::logging::LogFormat;
 use crate::model::{Edges, StreamSelector, Timeline, TimestampKind};
 use crate::report::{OutputFormat, ProgressMode};
 
-const AFTER_HELP: &str = "\
+const EXAMPLES: &str = "\
 Examples:
-  kvs-export run jobs.toml                run what the job file asks for; run it again to resume
+  kvs-export init                         write a job file to begin with, jobs.toml
+  kvs-export validate jobs.toml           is everything there and permitted?
   kvs-export plan jobs.toml               what would a run do, and what would it cost?
+  kvs-export run jobs.toml                do it; the same command again resumes
   kvs-export status jobs.toml             did last night work?
-  kvs-export run jobs.example.toml --emulator
-                                          try it without AWS
+  kvs-export run jobs.toml --emulator     try it without AWS";
 
-Exit codes:
-    0  everything asked for is done, empty, pending or was already done
-    1  something unexpected happened
-    2  the command line, the job file or this machine must be mended first
-    3  finished, but some exports failed or came out partial; run again to resume
-       verify: something is not as recorded
-    4  another run holds the state file
-    5  the credentials stop the run, or every stream is denied
-  130  interrupted; run again to resume";
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", exit_code::help())
+}
 
 /// Declarative, resumable batch exports of Amazon Kinesis Video Streams archives
 #[derive(Debug, Parser)]
-#[command(name = "kvs-export", version, about, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "kvs-export", version, about, after_help = after_help(), max_term_width = 100)]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -67,6 +64,8 @@ pub struct GlobalArgs {
 /// The commands.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// Write a commented job file to begin with
+    Init(InitArgs),
     /// Export what a job file asks for; the same command again resumes
     Run(RunArgs),
     /// Show what a run would do: exports, chunks, gaps, cost, time
@@ -81,6 +80,29 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Serve an embedded archive on this machine for other clients
     Emulator(EmulatorArgs),
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+}
+
+/// Write a commented job file to begin with.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+It holds one small job that runs as it stands and, commented out, the jobs that most people want next.
+
+Example:
+  kvs-export init
+  kvs-export init cameras/nightly.toml --stream front-gate --stream loading-dock
+  kvs-export init - --time-zone Europe/Berlin")]
+pub struct InitArgs {
+    /// The file, which must not be there yet; - prints it instead
+    #[arg(value_name = "FILE", default_value = "jobs.toml")]
+    pub file: PathBuf,
+    /// A stream of the first job, by name or ARN; may be repeated
+    #[arg(long = "stream", value_name = "NAME", default_value = "front-gate")]
+    pub streams: Vec<String>,
+    /// The zone of local times: an IANA name or "UTC"; without it this machine's
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
 }
 
 /// Export what a job file asks for; the same command again resumes.
@@ -256,6 +278,21 @@ pub struct EmulatorArgs {
     /// Which requests a rate of faults befalls, and in which order listings come
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// Print the completions of a shell.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+They are printed whatever --format says. Where your shell looks for them is its own affair; commonly:
+
+Example:
+  kvs-export completions bash > ~/.local/share/bash-completion/completions/kvs-export
+  kvs-export completions zsh > ~/.zfunc/_kvs-export     (with ~/.zfunc in fpath, before compinit)
+  kvs-export completions fish > ~/.config/fish/completions/kvs-export.fish")]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: Shell,
 }
 
 /// A stream of the embedded archive.

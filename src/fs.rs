@@ -47,7 +47,14 @@ pub fn failed_to<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io:
     move |source| FsError { operation, path: path.to_owned(), source }
 }
 
-/// Creates a folder and its parents, 0750, so that they last; no error when it is there.
+/// The folder in which state and chunks lie where nobody names another.
+pub const OWN_FOLDER: &str = ".kvs-export";
+
+/// The file in it that keeps git from looking into it, as build tools' caches have one.
+const IGNORE_FILE: &str = ".gitignore";
+
+/// Creates a folder and its parents, 0750, so that they last; no error when it is there. An [`OWN_FOLDER`] among them
+/// ignores itself.
 pub fn create_dir_all(path: &Path) -> Result<(), FsError> {
     let created = missing_folders(path);
     DirBuilder::new()
@@ -55,8 +62,23 @@ pub fn create_dir_all(path: &Path) -> Result<(), FsError> {
         .mode(0o750)
         .create(path)
         .map_err(failed_to("create the folder", path))?;
+    let own = created.iter().filter(|folder| folder.file_name().is_some_and(|name| name == OWN_FOLDER));
+    own.copied().try_for_each(ignore_itself)?;
     // What is synced into a new folder is lost with it, if its own entry never reached the disk.
     created.into_iter().rev().map(parent).try_for_each(sync_dir)
+}
+
+/// Makes git ignore a folder with all that is in it. What it loses in a crash is no more than a convenience.
+fn ignore_itself(folder: &Path) -> Result<(), FsError> {
+    let path = folder.join(IGNORE_FILE);
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o640)
+        .open(&path)
+        .and_then(|mut file| file.write_all(b"*\n"))
+        .map_err(failed_to("write", &path))
 }
 
 /// The folders that are not there yet, from `path` upwards.
@@ -160,14 +182,31 @@ pub fn link_or_copy(from: &Path, to: &Path) -> Result<(), FsError> {
 
 /// Writes a whole small file durably under its final name: temporary name, fsync, rename, fsync of the folder.
 pub fn write_durably(path: &Path, content: &[u8]) -> Result<(), FsError> {
+    let temporary = write_temporary(path, content)?;
+    rename(&temporary, path)?;
+    sync_dir(parent(path))
+}
+
+/// The same, failing if something has that name already: no file is ever replaced.
+pub fn write_new_durably(path: &Path, content: &[u8]) -> Result<(), FsError> {
+    let temporary = write_temporary(path, content)?;
+    if let Err(error) = rename_new(&temporary, path) {
+        // What went wrong is the name; a temporary file that stays as well means nothing.
+        drop(remove_file(&temporary));
+        return Err(error);
+    }
+    sync_dir(parent(path))
+}
+
+/// Writes and syncs a file under its temporary name, and gives that.
+fn write_temporary(path: &Path, content: &[u8]) -> Result<PathBuf, FsError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
     let temporary = PathBuf::from(temporary);
     let mut file = create(&temporary)?;
     file.write_all(content).map_err(failed_to("write", &temporary))?;
     sync_file(&file, &temporary)?;
-    rename(&temporary, path)?;
-    sync_dir(parent(path))
+    Ok(temporary)
 }
 
 /// Removes a file; no error when it is not there.
@@ -184,10 +223,20 @@ pub fn remove_dir_all(path: &Path) -> Result<(), FsError> {
     Ok(())
 }
 
-/// Removes a folder that holds nothing; no error when it does, or is not there.
-pub fn remove_dir_if_empty(path: &Path) -> Result<(), FsError> {
+/// Removes an [`OWN_FOLDER`] that holds nothing but what makes git ignore it; no error when it does, or is not there.
+pub fn remove_own_folder_if_empty(path: &Path) -> Result<(), FsError> {
+    let holds_only_that = match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == IGNORE_FILE)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed_to("read the folder", path)(error)),
+    };
+    if !holds_only_that {
+        return Ok(());
+    }
+    remove_file(&path.join(IGNORE_FILE))?;
     match std::fs::remove_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        // Somebody has just put something into it.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => ignore_itself(path),
         result => gone_is_fine(result).map_err(failed_to("remove the folder", path)),
     }
 }
@@ -225,6 +274,42 @@ mod tests {
         assert!(b.is_dir() && missing_folders(&b).is_empty());
         create_dir_all(&b).expect("it is there");
         assert_eq!((missing_folders(Path::new("")), parent(Path::new("a"))), (vec![], Path::new(".")));
+    }
+
+    #[test]
+    fn the_programs_own_folder_ignores_itself_and_goes_when_nothing_else_is_in_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let own = folder.path().join(OWN_FOLDER);
+        create_dir_all(&own.join("jobs/chunks")).expect("created");
+        assert_eq!(std::fs::read(own.join(".gitignore")).expect("read"), b"*\n");
+        assert!(!own.join("jobs/.gitignore").exists() && !folder.path().join(".gitignore").exists());
+        remove_own_folder_if_empty(&own).expect("it stays");
+        assert!(own.join(".gitignore").exists(), "it holds the state of jobs");
+        remove_dir_all(&own.join("jobs")).expect("removed");
+        remove_own_folder_if_empty(&own).expect("removed");
+        assert!(!own.exists());
+        remove_own_folder_if_empty(&own).expect("it is gone already");
+    }
+
+    #[test]
+    fn an_ignore_file_that_was_taken_out_is_not_made_again() {
+        let folder = tempfile::tempdir().expect("folder");
+        let own = folder.path().join(OWN_FOLDER);
+        create_dir_all(&own).expect("created");
+        std::fs::remove_file(own.join(".gitignore")).expect("removed");
+        create_dir_all(&own.join("jobs")).expect("created");
+        assert!(!own.join(".gitignore").exists());
+    }
+
+    #[test]
+    fn a_new_file_never_replaces_one_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("jobs.toml");
+        write_new_durably(&path, b"one").expect("written");
+        let error = write_new_durably(&path, b"two").expect_err("it is there");
+        assert_eq!(error.source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).expect("read"), b"one");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 1);
     }
 
     #[test]

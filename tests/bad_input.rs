@@ -242,7 +242,7 @@ fn a_missing_job_file_is_named() {
     let ended = place.run();
     insta::assert_snapshot!(ended.stderr, @r#"
     error: cannot read the job file ./jobs.toml: No such file or directory (os error 2)
-      hint: copy jobs.example.toml and edit it
+      hint: write one to begin with: kvs-export init
     "#);
     ended.assert_says(2, &[]);
     assert_eq!(place.files(), [""; 0]);

@@ -170,6 +170,17 @@ fn too_little_room_is_a_problem() {
 }
 
 #[test]
+fn a_state_file_that_git_could_clean_away_is_noted() {
+    let scene = scene_of(steady(), &[job("east", "gate")]);
+    let validate = || Run::of(scene.command_of("validate").arg("--no-aws")).expect_code(0);
+    assert_eq!(of_status(&validate(), "note"), []);
+    // A work tree that `git worktree add` made has a file there.
+    std::fs::write(scene.folder().join(".git"), "gitdir: elsewhere").expect("written");
+    let subject = format!("state file {}", scene.state().display());
+    assert_eq!(of_status(&validate(), "note"), [(&*subject, "place")]);
+}
+
+#[test]
 fn without_aws_no_request_is_sent() {
     let scene = scene_of(steady(), &[job("east", "gate")]);
     let run = Run::of(scene.command_of("validate").arg("--no-aws")).expect_code(0);

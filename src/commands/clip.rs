@@ -27,9 +27,6 @@ use crate::model::{ExportSpec, Sha256Digest, StreamArn, StreamSelector};
 use crate::run::occupied;
 use crate::store::{ExportIdentity, StateLock, Store, StoreError};
 
-/// The folder, beside the output, of what is under way.
-const STATE_FOLDER: &str = ".kvs-export";
-
 /// As much of a stream's name as a folder's name has room for.
 const MAX_NAME_BYTES: usize = 100;
 
@@ -126,7 +123,7 @@ impl State {
         let mut name = spec.stream.name().to_owned();
         name.truncate(MAX_NAME_BYTES);
         let beside = spec.output.parent().unwrap_or(Path::new("/"));
-        Self { folder: beside.join(STATE_FOLDER).join(format!("clip-{name}-{hash}")) }
+        Self { folder: beside.join(fs::OWN_FOLDER).join(format!("clip-{name}-{hash}")) }
     }
 
     fn file(&self) -> PathBuf {
@@ -153,7 +150,7 @@ impl State {
             fs::rename(&self.folder, &finished)?;
             fs::remove_dir_all(&finished)?;
             if let Some(folder) = self.folder.parent() {
-                fs::remove_dir_if_empty(folder)?;
+                fs::remove_own_folder_if_empty(folder)?;
             }
         }
         drop(lock);

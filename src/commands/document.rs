@@ -12,6 +12,7 @@ use crate::model::serving::Serving;
 use crate::model::status::StatusReport;
 use crate::model::validate_report::ValidateReport;
 use crate::model::verification::VerifyReport;
+use crate::model::written::{COMPLETIONS_SCHEMA, Unprinted, Written};
 use crate::report::{self, OutputFormat};
 
 /// Which document a command gives.
@@ -23,6 +24,8 @@ pub(super) enum Document {
     Status,
     Verify,
     Emulator,
+    Init,
+    Completions,
 }
 
 impl Document {
@@ -36,6 +39,8 @@ impl Document {
             Command::Status(_) => Self::Status,
             Command::Verify(_) => Self::Verify,
             Command::Emulator(_) => Self::Emulator,
+            Command::Init(_) => Self::Init,
+            Command::Completions(_) => Self::Completions,
         }
     }
 
@@ -49,6 +54,8 @@ impl Document {
             "status" => Some(Self::Status),
             "verify" => Some(Self::Verify),
             "emulator" => Some(Self::Emulator),
+            "init" => Some(Self::Init),
+            "completions" => Some(Self::Completions),
             _ => None,
         };
         // No option that may stand before the command takes a value that is a command's name.
@@ -64,6 +71,8 @@ impl Document {
             Self::Status => report::json(&StatusReport::refused(error)),
             Self::Verify => report::json(&VerifyReport::refused(error)),
             Self::Emulator => report::json(&Serving::refused(error)),
+            Self::Init => report::json(&Written::refused(error)),
+            Self::Completions => report::json(&Unprinted { schema: COMPLETIONS_SCHEMA, error }),
         }
     }
 }
@@ -94,6 +103,11 @@ pub(super) fn show(
         return code;
     }
     answer(report, code, global, text)
+}
+
+/// Prints a text that is the same whatever form is asked for: it is what the command is for.
+pub(super) fn print(text: String, global: &GlobalArgs) -> u8 {
+    write(Ok(text), exit_code::DONE, global)
 }
 
 /// Tells why a command could not begin, on standard error, and writes its document where one is to be there whatever

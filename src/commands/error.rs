@@ -14,7 +14,7 @@ use crate::merge::FfmpegError;
 use crate::model::report::Outcome;
 use crate::store::StoreError;
 
-const WITHOUT_AWS: &str = "without an AWS account: kvs-export run jobs.example.toml --emulator";
+const WITHOUT_AWS: &str = "without an AWS account: kvs-export run JOBS --emulator";
 
 const MAKE_ROOM: &str = "make room, then run the same command again";
 
@@ -36,6 +36,12 @@ pub enum CommandError {
     /// The command line asks for something that cannot be.
     #[error("{0}")]
     Usage(String),
+    /// The file that is to be written is there.
+    #[error("{} is already there, and is never overwritten", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is no usable ffmpeg.
     #[error(transparent)]
     Ffmpeg(#[from] FfmpegError),
@@ -95,6 +101,7 @@ impl CommandError {
             Self::ReadJobFile { .. }
             | Self::JobFile(_)
             | Self::Usage(_)
+            | Self::Exists { .. }
             | Self::Ffmpeg(_)
             | Self::Emulator(_)
             | Self::Verify(_)
@@ -136,8 +143,9 @@ impl CommandError {
                 "put it on a local disk with `state` in the job file or --state; outputs may stay where they are",
             ],
             Self::ReadJobFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                &["copy jobs.example.toml and edit it"]
+                &["write one to begin with: kvs-export init"]
             }
+            Self::Exists { .. } => &["name another file, or print one: kvs-export init -"],
             Self::ReadJobFile { .. } => &["name a job file that this user can read"],
             Self::Ffmpeg(FfmpegError::Run { .. } | FfmpegError::NotFfmpeg { .. }) => {
                 &["set KVS_EXPORT_FFMPEG=/path/to/ffmpeg, or unset it to take the one in PATH"]

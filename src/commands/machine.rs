@@ -27,6 +27,7 @@ pub(super) fn check_ffmpeg() -> Check {
 /// Checks the state file and every folder that a run writes to; leaves nothing behind.
 pub(super) fn check_folders(file: &JobFile, asked: &[Resolved], clock: &Arc<dyn Clock>) -> Vec<Check> {
     let mut checks = vec![check_state(&file.state, clock)];
+    checks.extend(check_checkout(&file.state));
     let state = file.state.parent().unwrap_or(Path::new("/"));
     let mut folders = vec![("state", state), ("work", &*file.work)];
     let outputs: BTreeSet<&Path> = asked.iter().filter_map(|asked| asked.spec.output.parent()).collect();
@@ -65,6 +66,19 @@ fn check_state(state: &Path, clock: &Arc<dyn Clock>) -> Check {
         }
         Err(error) => Check::new(&subject, "usable", CheckStatus::Problem, chain(&error)),
     }
+}
+
+/// Notes that the state file lies in a git work tree. That git ignores it keeps it out of commits, but not from
+/// `git clean -x`, nor does it come along into the next checkout.
+fn check_checkout(state: &Path) -> Option<Check> {
+    // A work tree of its own and a submodule have a file of that name.
+    let top = state.ancestors().skip(1).find(|folder| folder.join(".git").symlink_metadata().is_ok())?;
+    let message = format!(
+        "it lies in the git work tree {}: git clean -fdx, or a fresh checkout, would take the record of what is done \
+         away, and fetched chunks with it; name a path outside it, with `state` and `work` or with --state",
+        top.display()
+    );
+    Some(Check::new(&format!("state file {}", state.display()), "place", CheckStatus::Note, message))
 }
 
 /// The folder itself, or the nearest above it that is there.

@@ -3,9 +3,11 @@
 mod afterwards;
 mod asking;
 mod clip;
+mod completions;
 mod document;
 mod emulator;
 mod error;
+mod init;
 mod job_file;
 mod machine;
 mod plan;
@@ -58,6 +60,8 @@ pub fn execute(cli: &Cli) -> ExitCode {
         Command::Clip(args) => runtime.block_on(clip::clip(args, &cli.global)),
         Command::Verify(args) => verify::verify(args, &cli.global),
         Command::Emulator(args) => runtime.block_on(emulator::emulator(args, &cli.global)),
+        Command::Init(args) => init::init(args, &cli.global),
+        Command::Completions(args) => completions::completions(args, &cli.global),
     };
     // A blocking task that still hangs must not keep the process.
     runtime.shutdown_background();

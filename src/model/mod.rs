@@ -19,6 +19,7 @@ pub mod stream;
 pub mod time;
 pub mod validate_report;
 pub mod verification;
+pub mod written;
 
 pub use attempt::{Attempt, AttemptOutcome};
 pub use chunk::{ChunkEvent, ChunkId, ChunkState, RequestBounds};

@@ -115,14 +115,6 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_holds_the_exit_codes() {
-        let readme = include_str!("../../README.md");
-        for code in [0, 1, 2, 3, 4, 5, 130] {
-            assert!(readme.contains(&format!("\n| {code} |")), "{code}");
-        }
-    }
-
-    #[test]
     fn colour_is_for_terminals_and_never_against_the_users_will() {
         assert!(!use_color(true, true));
         assert!(!use_color(false, false));
