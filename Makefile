@@ -5,6 +5,7 @@
 #             hour more); SOAK_SEED=… make soak plays one scenario again, and nothing else
 # make recordings  exports of tests/recordings/scenarios with every clock, edges and timeline, in a table; RECORDING=gap:
 #             only those with this in their names
+# make nights  a month of nights of twenty cameras, stopped and resumed on other days (the tests: a week of four)
 # make bench  how fast it is, beside what the service allows; then as bench-scale and bench-job-file
 # make bench-scale  how state files of one and ten million chunks are read; CHUNKS=1000000: only that many
 # make bench-job-file  how a job file of 100 000 exports is read
@@ -23,7 +24,7 @@ endif
 # Tests may kill the program after each step of design/lifecycle.md; no release can be built with this.
 CRASH_POINTS := --features crash-points
 
-.PHONY: demo test lint soak recordings bench bench-scale bench-job-file players build setup
+.PHONY: demo test lint soak recordings nights bench bench-scale bench-job-file players build setup
 
 demo: build
 	@scripts/demo.sh "$(TARGET_DIR)/release/kvs-export"
@@ -50,6 +51,10 @@ soak: setup
 recordings: export RECORDINGS = all
 recordings: setup
 	cargo test --locked --test recordings -- --nocapture
+
+nights: export NIGHTS = month
+nights: setup
+	cargo test --locked --test nights -- --nocapture
 
 bench: setup
 	cargo bench --locked --bench export --bench scale --bench job_file

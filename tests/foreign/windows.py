@@ -3,7 +3,7 @@
     python3 tests/foreign/windows.py TABLE          says where the table is wrong; exit code 1
     python3 tests/foreign/windows.py TABLE --print  writes the table as it should be, without warnings
 
-It shares nothing with the program, not even the way: it walks a clock on the wall through the range in steps of 30 s and
+It shares nothing with the program, not even the way: it walks a clock on the wall through the range, minute by minute, and
 looks at what it shows.
 """
 
@@ -12,7 +12,6 @@ import sys
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
-STEP = 30
 DAY = 86_400
 WEEKDAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
@@ -21,9 +20,11 @@ class Wall:
     """What a clock on the wall shows between two instants, in seconds since 1970."""
 
     def __init__(self, zone, start, end):
-        start, end = (int(at) // STEP * STEP for at in (start, end))
-        self.zone = zone
-        self.instants = range(start, end + 1, STEP)
+        # Minutes of the wall are not always those of UTC.
+        offset = datetime.fromtimestamp(start, zone).utcoffset() % timedelta(minutes=1)
+        self.step = 30 if offset else 60
+        start, end = (int(at) // self.step * self.step for at in (start, end))
+        self.instants = range(start, end + 1, self.step)
         self.shown = [datetime.fromtimestamp(at, zone).replace(tzinfo=None) for at in self.instants]
         self.when = {}
         for at, shown in zip(self.instants, self.shown):
@@ -38,7 +39,7 @@ class Wall:
     def cuts(self, split):
         """The instants at which a split cuts."""
         if split == "1h":
-            step = timedelta(seconds=STEP)
+            step = timedelta(seconds=self.step)
             for at, before, shown in zip(self.instants[1:], self.shown, self.shown[1:]):
                 if (shown.minute, shown.second) == (0, 0) or shown - before != step:
                     yield at
@@ -107,7 +108,7 @@ def windows(job, now):
     zone = ZoneInfo(job["time_zone"].strip('"'))
     found = []
     for start, end in ranges(job, now, zone):
-        wall = Wall(zone, start - 4 * DAY, end + 10 * DAY)
+        wall = Wall(zone, start - 4 * DAY, end + 3 * DAY)
         spans = [(start, end)]
         if "daily" in job:
             days = re.findall(r"[a-z]+", job.get("days", "")) or WEEKDAYS
