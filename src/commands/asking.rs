@@ -57,9 +57,6 @@ pub(super) fn read(
         notify(command, given_state.clone().or_else(|| demo_state.clone()).unwrap_or(state));
     }
     let (mut file, asked) = job::load(source, clock.now(), &args.only)?;
-    for left_out in &file.left_out {
-        tracing::warn!("{left_out}");
-    }
     if let (Some(folder), Some(state)) = (folder, demo_state) {
         file.state = state;
         file.work = folder.join("chunks");

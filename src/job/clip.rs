@@ -112,7 +112,6 @@ pub fn clip(words: &ClipWords<'_>, folder: &Path) -> Result<JobFile, JobErrors> 
             limits: spec::limits(RawLimits::default()),
             notify: None,
             jobs: vec![job],
-            left_out: Vec::new(),
             folder: folder.to_owned(),
             display: COMMAND.to_owned(),
         }),

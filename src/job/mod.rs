@@ -64,19 +64,14 @@ pub fn load(
 ) -> Result<(JobFile, Vec<Resolved>), JobErrors> {
     let parsed = parse_partly(source);
     let mut problems = parsed.problems;
-    let Some(mut file) = parsed.file else {
+    let Some(file) = parsed.file else {
         return Err(JobErrors::new(source.display, problems));
     };
     let names: Vec<&str> = parsed.names.iter().map(String::as_str).collect();
     problems.extend(JobFile::check_names(only, &names));
-    let resolution = file.resolve_partly(now, only);
-    problems.extend(resolution.problems);
-    file.left_out = resolution.left_out;
-    if problems.is_empty() {
-        Ok((file, resolution.exports))
-    } else {
-        Err(JobErrors::new(source.display, problems))
-    }
+    let (resolved, more) = file.resolve_partly(now, only);
+    problems.extend(more);
+    if problems.is_empty() { Ok((file, resolved)) } else { Err(JobErrors::new(source.display, problems)) }
 }
 
 /// The `[notify]` command and the state file, as far as they are sound, whatever is wrong with the rest: that a

@@ -5,7 +5,7 @@ use super::outputs::Outputs;
 use super::spec::{JobFile, JobSpec, RangeExpression, RangeSpec, not_after};
 use super::template::TemplateValues;
 use super::time::{Side, TimeExpression};
-use super::windows::{Bound, Window, Windows};
+use super::windows::{Bound, Cutter, Window, Windows};
 use crate::model::spec::RangeAnchor;
 use crate::model::{ExportSpec, RangeText, UtcMillis};
 
@@ -25,19 +25,11 @@ pub struct Resolved {
     pub line: usize,
 }
 
-/// What became of a file's jobs at some time of day.
-pub(super) struct Resolution {
-    /// The exports of what could be resolved.
-    pub(super) exports: Vec<Resolved>,
-    /// What is wrong with the rest.
-    pub(super) problems: Vec<JobProblem>,
-    /// See [`JobFile::left_out`].
-    pub(super) left_out: Vec<String>,
-}
-
 /// A range with its windows.
 struct ResolvedRange {
-    windows: Windows,
+    windows: Vec<Window>,
+    /// Whether they are none of the range, but the first after it.
+    to_come: bool,
     text: RangeText,
     /// The time of day that decides what is over.
     now: UtcMillis,
@@ -51,37 +43,32 @@ impl JobFile {
     pub fn resolve(&self, now: UtcMillis, only: &[String]) -> Result<Vec<Resolved>, JobErrors> {
         let names: Vec<&str> = self.jobs.iter().map(|job| job.name.as_str()).collect();
         let mut problems = Self::check_names(only, &names);
-        let resolution = self.resolve_partly(now, only);
-        problems.extend(resolution.problems);
-        if problems.is_empty() {
-            Ok(resolution.exports)
-        } else {
-            Err(JobErrors::new(&self.display, problems))
-        }
+        let (resolved, more) = self.resolve_partly(now, only);
+        problems.extend(more);
+        if problems.is_empty() { Ok(resolved) } else { Err(JobErrors::new(&self.display, problems)) }
     }
 
     /// What can be resolved, and the problems of the rest.
-    pub(super) fn resolve_partly(&self, now: UtcMillis, only: &[String]) -> Resolution {
+    pub(super) fn resolve_partly(&self, now: UtcMillis, only: &[String]) -> (Vec<Resolved>, Vec<JobProblem>) {
         // Places are known by now; the text they came from is not needed.
         let context = Context::of("");
         let mut outputs = Outputs::default();
         let mut exports = Vec::new();
-        let mut left_out = Vec::new();
         for job in self.jobs.iter().filter(|job| only.is_empty() || only.contains(&job.name)) {
             for range in &job.ranges {
                 let Some(range) = resolve_range(&context, job, range, now) else { continue };
-                left_out
-                    .extend(range.windows.left_out.iter().map(|what| format!("job {}: {what}", job.name)));
-                for window in &range.windows.windows {
+                for window in &range.windows {
                     let pending = window.range.end() > range.now;
                     for spec in self.exports(&context, job, &range.text, window) {
                         exports.push(Resolved { spec, pending, line: job.line });
-                        outputs.add_last(&context, job, &exports);
+                        if !range.to_come {
+                            outputs.add_last(&context, job, &exports);
+                        }
                     }
                 }
             }
         }
-        Resolution { exports, problems: context.into_problems(), left_out }
+        (exports, context.into_problems())
     }
 
     /// Refuses names of `only` that `known` does not have.
@@ -173,44 +160,42 @@ fn resolve_range(
         refuse(Refusal::new(message).accepts(accepted));
         return None;
     }
-    let Some(whole) = Windows::whole(start.clone(), end.clone()) else {
+    let Some(whole) = Window::between(start.clone(), end.clone()) else {
         refuse(not_after(start.instant, end.instant));
         return None;
     };
-    let windows = if is_cut {
-        let zone = zone.ok_or_else(TimeExpression::zone_needed);
-        let cut = zone.and_then(|zone| Windows::cut(&start, &end, job.split, job.daily, zone));
-        cut.map_err(refuse).ok()?
-    } else {
-        Windows { windows: vec![whole], left_out: Vec::new() }
-    };
-    if let Some(refusal) = check_windows(job, &windows, from.is_absolute() && to.is_absolute()) {
-        context.report(&range.to_place, refusal);
+    let mut to_come = false;
+    let mut windows = vec![whole];
+    if is_cut {
+        let zone = zone.ok_or_else(TimeExpression::zone_needed).map_err(refuse).ok()?;
+        let cutter = Cutter { split: job.split, daily: job.daily, zone };
+        let mut cut = cutter.cut(&start, &end).map_err(refuse).ok()?;
+        if cut.windows.is_empty() && from.is_absolute() && to.is_absolute() {
+            refuse(no_window(job, &cut));
+            return None;
+        }
+        if cut.windows.is_empty() {
+            // Another day has a window. The text stands, so its unfinished exports are to be resumed, and what is
+            // left out is to be told: both need an export.
+            cut = cutter.next(cut, end.instant.max(now)).map_err(refuse).ok()?;
+            to_come = true;
+        }
+        windows = cut.windows;
+    }
+    if job.chunk.is_fixed() && windows.iter().any(|window| window.range.length_ms() < SHORTEST_WINDOW_MS) {
+        let message = "a range of 1 ms cannot be asked for with fixed windows";
+        refuse(Refusal::new(message).accepts("a longer range, or chunk = \"auto\""));
         return None;
     }
-    Some(ResolvedRange { windows, text: range_text(job, &range.expression), now })
+    Some(ResolvedRange { windows, to_come, text: range_text(job, &range.expression), now })
 }
 
-/// What no run could make an export of.
-fn check_windows(job: &JobSpec, windows: &Windows, for_ever: bool) -> Option<Refusal> {
-    let of_daily = job.daily.filter(|_| windows.windows.is_empty() && for_ever);
-    if let Some(daily) = of_daily {
-        // A range that moves has a window on another day.
-        let mut message = format!("no daily window ({daily}) lies in the range");
-        for left_out in &windows.left_out {
-            message.push_str("; ");
-            message.push_str(left_out);
-        }
-        return Some(
-            Refusal::new(message).accepts("a range with a window of `daily` that begins on one of `days`"),
-        );
-    }
-    let too_short = |window: &Window| window.range.length_ms() < SHORTEST_WINDOW_MS;
-    if job.chunk.is_fixed() && windows.windows.iter().any(too_short) {
-        let message = "a range of 1 ms cannot be asked for with fixed windows";
-        return Some(Refusal::new(message).accepts("a longer range, or chunk = \"auto\""));
-    }
-    None
+/// The refusal of fixed instants between which no daily window lies.
+fn no_window(job: &JobSpec, cut: &Windows) -> Refusal {
+    let daily = job.daily.map_or_else(String::new, |daily| daily.to_string());
+    let message = format!("no daily window ({daily}) lies in the range");
+    let message = std::iter::once(&message).chain(&cut.left_out).cloned().collect::<Vec<_>>().join("; ");
+    Refusal::new(message).accepts("a range with a window of `daily` that begins on one of `days`")
 }
 
 /// The canonical text of everything that decides a range's windows: all of them have this one. The zone is in it only

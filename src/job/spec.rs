@@ -42,9 +42,6 @@ pub struct JobFile {
     pub notify: Option<Vec<String>>,
     /// The jobs, in the file's order.
     pub jobs: Vec<JobSpec>,
-    /// Daily windows that are left out because the clocks skip them, where no export of their range is there to say so.
-    /// [`super::load`] tells.
-    pub left_out: Vec<String>,
     /// The file's folder, which relative outputs are taken from.
     pub(super) folder: PathBuf,
     /// The file as its user named it.
@@ -175,7 +172,6 @@ pub(super) fn build(context: &Context<'_>, raw: RawFile, file: &Path, display: &
         limits: limits(raw.limits),
         notify: raw.notify.value().map(|words| notify(&folder, words)),
         jobs: jobs(context, raw.jobs, &raw.defaults),
-        left_out: Vec::new(),
         state,
         work,
         folder,

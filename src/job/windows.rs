@@ -268,6 +268,16 @@ pub(super) struct Window {
     pub(super) warnings: Vec<String>,
 }
 
+impl Window {
+    /// All between two bounds, if there is something between them.
+    pub(super) fn between(start: Bound, end: Bound) -> Option<Self> {
+        let range = TimeRange::new(start.instant, end.instant)?;
+        let mut warnings = start.warnings;
+        warnings.extend(end.warnings);
+        Some(Self { range, warnings })
+    }
+}
+
 /// The windows of a range, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
@@ -277,26 +287,34 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// The whole range, if it is not empty.
-    pub(super) fn whole(start: Bound, end: Bound) -> Option<Window> {
-        let range = TimeRange::new(start.instant, end.instant)?;
-        let mut warnings = start.warnings;
-        warnings.extend(end.warnings);
-        Some(Window { range, warnings })
+    fn push(&mut self, start: Bound, end: Bound) -> Result<(), Refusal> {
+        // One that ends before the range begins is none of its.
+        let Some(mut window) = Window::between(start, end) else { return Ok(()) };
+        if self.windows.len() == MOST_WINDOWS {
+            return Err(Refusal::new(format!("the range is cut into more than {MOST_WINDOWS} windows"))
+                .accepts("a shorter range, or a longer `split`"));
+        }
+        window.warnings.append(&mut self.left_out);
+        self.windows.push(window);
+        Ok(())
     }
+}
 
+/// Cuts ranges into windows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cutter<'z> {
+    pub(super) split: Option<Split>,
+    pub(super) daily: Option<Daily>,
+    pub(super) zone: &'z Zone,
+}
+
+impl Cutter<'_> {
     /// Cuts the range between two bounds.
-    pub(super) fn cut(
-        start: &Bound,
-        end: &Bound,
-        split: Option<Split>,
-        daily: Option<Daily>,
-        zone: &Zone,
-    ) -> Result<Self, Refusal> {
-        let mut windows = Self::default();
-        match daily {
-            None => windows.add(start.clone(), end.clone(), split, zone)?,
-            Some(daily) => windows.add_daily((start, end), daily, split, zone)?,
+    pub(super) fn cut(self, start: &Bound, end: &Bound) -> Result<Windows, Refusal> {
+        let mut windows = Windows::default();
+        match self.daily {
+            None => self.add(&mut windows, start.clone(), end.clone())?,
+            Some(daily) => self.add_daily(&mut windows, daily, start, end)?,
         }
         if let Some(last) = windows.windows.last_mut() {
             last.warnings.append(&mut windows.left_out);
@@ -304,32 +322,46 @@ impl Windows {
         Ok(windows)
     }
 
+    /// The first window that begins at `from` or later, which tells what a range without windows has left out.
+    pub(super) fn next(self, without: Windows, from: UtcMillis) -> Result<Windows, Refusal> {
+        // A week has one of every day, and two days more are enough where some are skipped. What began the day before
+        // is not cut to look as if it began now.
+        let (start, end) = (Bound::plain(from - MILLIS_PER_DAY), Bound::plain(from + 9 * MILLIS_PER_DAY));
+        let mut windows = self.cut(&start, &end)?.windows;
+        windows.retain(|window| window.range.start() >= from);
+        windows.truncate(1);
+        for window in &mut windows {
+            window.warnings.splice(0..0, without.left_out.iter().cloned());
+        }
+        Ok(Windows { windows, left_out: Vec::new() })
+    }
+
     fn add_daily(
-        &mut self,
-        (start, end): (&Bound, &Bound),
+        self,
+        windows: &mut Windows,
         Daily { hours, days }: Daily,
-        split: Option<Split>,
-        zone: &Zone,
+        start: &Bound,
+        end: &Bound,
     ) -> Result<(), Refusal> {
         // The window of the day before may reach into the range; over a day that is not in the calendar, that of two.
-        let mut date = days_after(local_date(start.instant, zone)?, -2)?;
+        let mut date = days_after(local_date(start.instant, self.zone)?, -2)?;
         loop {
             let next_date = days_after(date, 1)?;
             if days.has(date) {
-                let from = moving(date.to_datetime(hours.from), Side::From, zone)?;
+                let from = moving(date.to_datetime(hours.from), Side::From, self.zone)?;
                 if from.instant >= end.instant {
                     return Ok(());
                 }
                 let last_date = if hours.is_over_midnight() { next_date } else { date };
-                let to = moving(last_date.to_datetime(hours.to), Side::To, zone)?;
+                let to = moving(last_date.to_datetime(hours.to), Side::To, self.zone)?;
                 if from.instant < to.instant {
                     let from = Bound::from(from).or(start, |own, start| own < start);
                     let to = Bound::from(to).or(end, |own, end| own > end);
-                    self.add(from, to, split, zone)?;
+                    self.add(windows, from, to)?;
                 } else if start.instant <= from.instant {
-                    self.left_out.push(format!(
+                    windows.left_out.push(format!(
                         "the daily window of {date}, {hours}, is left out: the clocks of {} skip it",
-                        zone.name()
+                        self.zone.name()
                     ));
                 }
             }
@@ -338,36 +370,16 @@ impl Windows {
     }
 
     /// Adds what lies between two bounds, cut where `split` cuts.
-    fn add(
-        &mut self,
-        mut start: Bound,
-        end: Bound,
-        split: Option<Split>,
-        zone: &Zone,
-    ) -> Result<(), Refusal> {
-        if let Some(split) = split {
-            while start.instant < end.instant {
-                let cut = split.next(start.instant, zone)?;
-                if cut >= end.instant {
-                    break;
-                }
-                let rest = Bound::plain(cut);
-                self.push(start, rest.clone())?;
-                start = rest;
+    fn add(self, windows: &mut Windows, mut start: Bound, end: Bound) -> Result<(), Refusal> {
+        while let Some(split) = self.split.filter(|_| start.instant < end.instant) {
+            let cut = split.next(start.instant, self.zone)?;
+            if cut >= end.instant {
+                break;
             }
+            let rest = Bound::plain(cut);
+            windows.push(start, rest.clone())?;
+            start = rest;
         }
-        self.push(start, end)
-    }
-
-    fn push(&mut self, start: Bound, end: Bound) -> Result<(), Refusal> {
-        // One that ends before the range begins is none of its.
-        let Some(mut window) = Self::whole(start, end) else { return Ok(()) };
-        if self.windows.len() == MOST_WINDOWS {
-            return Err(Refusal::new(format!("the range is cut into more than {MOST_WINDOWS} windows"))
-                .accepts("a shorter range, or a longer `split`"));
-        }
-        window.warnings.append(&mut self.left_out);
-        self.windows.push(window);
-        Ok(())
+        windows.push(start, end)
     }
 }

@@ -118,6 +118,10 @@ def windows(job, now):
             first, last = max(first, start), min(last, end)
             edges = [first, *(cut for cut in cuts if first < cut < last), last]
             found += [edge for edge in zip(edges, edges[1:]) if edge[0] < edge[1]]
+        if not found:
+            # A range that moves waits for the next window.
+            later = Wall(zone, now - 2 * DAY, now + 12 * DAY).daily(job["daily"].strip('"'), days)
+            found = [next(span for span in later if span[0] >= max(end, now))]
     return found, zone
 
 

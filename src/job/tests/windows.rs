@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::job::template::format_time;
 use crate::job::time::{Side, TimeExpression, Zone};
-use crate::job::windows::{Bound, Windows};
+use crate::job::windows::{Bound, Cutter, Window};
 use crate::model::spec::RangeAnchor;
 use crate::model::{RangeText, TimeRange};
 
@@ -36,8 +36,7 @@ impl Case<'_> {
         let now = utc(self.value("now").expect("a time of day"));
         let zone = self.value("time_zone").expect("a zone").trim_matches('"');
         let zone = Zone::parse(zone).expect("a zone");
-        let (file, exports) =
-            load(source(&self.text()), now, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        let (_, exports) = load(source(&self.text()), now, &[]).unwrap_or_else(|errors| panic!("{errors}"));
         let mut rows = Vec::new();
         for Resolved { spec, pending, .. } in exports {
             let shown =
@@ -48,7 +47,6 @@ impl Case<'_> {
             rows.push(format!("{INDENT}{from}  {to}  {length}{pending}"));
             rows.extend(spec.warnings.iter().map(|warning| format!("{INDENT}! {warning}")));
         }
-        rows.extend(file.left_out.iter().map(|what| format!("{INDENT}! {what}")));
         rows
     }
 }
@@ -133,20 +131,16 @@ ranges = [{ from = 2024-03-03, to = 2024-03-05 }, { from = 2024-03-01, to = 2024
 }
 
 #[test]
-fn a_window_that_is_left_out_is_told_where_no_export_can() {
-    let text = without_range(
-        "time_zone = \"Europe/Berlin\"\nfrom = \"yesterday\"\nto = \"today\"\ndaily = \"02:00-03:00\"\n",
-    );
-    let (file, exports) = load(source(&text), utc("2024-04-01T08:00:00Z"), &[]).expect("right");
-    assert_eq!(exports, []);
-    assert_eq!(
-        file.left_out,
-        [
-            "job a: the daily window of 2024-03-31, 02:00-03:00, is left out: the clocks of Europe/Berlin skip it"
-        ]
-    );
-    let (file, exports) = load(source(&text), utc("2024-04-02T08:00:00Z"), &[]).expect("right");
-    assert_eq!((exports.len(), file.left_out), (1, Vec::new()));
+fn the_next_window_of_a_range_without_one_takes_nobodys_name() {
+    let lines = "time_zone = \"UTC\"\ndaily = \"08:00-09:00\"\ndays = [\"mon\"]\noutput = \"{stream}.mp4\"\n";
+    let ranges = "[{ from = \"-2d\", to = \"-1d\" }, { from = \"-1d\", to = \"now\" }]";
+    // A Wednesday: neither range has a window now, and both have the same one next.
+    let found = exports(&without_range(&format!("{lines}ranges = {ranges}\n")));
+    assert_eq!(found.len(), 2);
+    for export in found {
+        assert!(export.pending);
+        assert_eq!(export.spec.range.start(), utc("2024-07-08T08:00:00Z"));
+    }
 }
 
 /// What tells two windows apart, by the hint.
@@ -221,7 +215,7 @@ fn zone_and_range() -> impl Strategy<Value = (Zone, TimeRange)> {
 
 fn cut(range: TimeRange, split: Option<Split>, daily: Option<Daily>, zone: &Zone) -> Vec<TimeRange> {
     let bound = |instant| Bound { instant, warnings: Vec::new() };
-    let windows = Windows::cut(&bound(range.start()), &bound(range.end()), split, daily, zone);
+    let windows = Cutter { split, daily, zone }.cut(&bound(range.start()), &bound(range.end()));
     windows.expect("windows").windows.into_iter().map(|window| window.range).collect()
 }
 
@@ -343,7 +337,8 @@ fn times_read_alike_in_daily_windows_and_in_ranges() {
     };
     let (start, end) = (time("yesterday 01:10", Side::From), time("yesterday 01:50", Side::To));
     let daily = Daily { hours: Hours::parse("01:10-01:50").expect("hours"), days: Days::ALL };
-    let windows = Windows::cut(&start, &end, None, Some(daily), &zone).expect("windows").windows;
-    assert_eq!(windows, [Windows::whole(start, end).expect("not empty")]);
+    let cutter = Cutter { split: None, daily: Some(daily), zone: &zone };
+    let windows = cutter.cut(&start, &end).expect("windows").windows;
+    assert_eq!(windows, [Window::between(start, end).expect("not empty")]);
     assert_eq!(windows[0].warnings.len(), 2);
 }
