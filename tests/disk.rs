@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use kvs_export::archive::{
     self, Archive, ArchiveError, Assembled, AwsArchive, AwsSettings, CallObserver, ClipQuery, ClipSink,
-    FragmentPage, LimitSettings, ListQuery, RetrySettings, StreamDescription,
+    FragmentPage, LimitSettings, ListQuery, RetrySettings, StreamDescription, StreamPage, StreamQuery,
 };
 use kvs_export::clock::SystemClock;
 use kvs_export::emulator::{Api, Camera, EmulatorConfig};
@@ -104,6 +104,7 @@ fn run_with(
         );
         run(RunRequest {
             asked: asked.into_iter().map(|it| Asked { spec: it.spec, pending: it.pending }).collect(),
+            unlisted: Vec::new(),
             whole_file: true,
             store: Store::open(&file.state, Arc::new(SystemClock)).expect("a state file"),
             state: file.state.clone(),
@@ -285,6 +286,14 @@ impl Archive for Gated {
         observer: &dyn CallObserver,
     ) -> Result<StreamDescription, ArchiveError> {
         self.inner.describe_stream(stream, observer).await
+    }
+
+    async fn list_streams(
+        &self,
+        query: &StreamQuery,
+        observer: &dyn CallObserver,
+    ) -> Result<StreamPage, ArchiveError> {
+        self.inner.list_streams(query, observer).await
     }
 
     async fn list_tags(

@@ -157,6 +157,7 @@ fn run_on(folder: &TempDir, size: Size, day: i64, stop_after: usize) -> (RunRepo
         let (stop, cancel) = watch::channel(false);
         let report = run(RunRequest {
             asked: asked.into_iter().map(|it| Asked { spec: it.spec, pending: it.pending }).collect(),
+            unlisted: Vec::new(),
             whole_file: true,
             store: Store::open(&file.state, clock.clone()).expect("a state file"),
             state: file.state.clone(),

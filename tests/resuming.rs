@@ -129,6 +129,7 @@ impl Place {
         let Assembled { archive, pace } = archive::assemble(archive, limits, retries);
         run(RunRequest {
             asked: resolved.into_iter().map(|it| Asked { spec: it.spec, pending: it.pending }).collect(),
+            unlisted: Vec::new(),
             whole_file: only.is_empty(),
             store: Store::open(&file.state, clock.clone()).expect("a state file"),
             state: file.state.clone(),

@@ -26,12 +26,13 @@ use super::classify::{CallName, Classified};
 use super::redact::redact;
 use super::{
     Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, DataApi, FailureKind, FragmentPage, ListQuery,
-    StreamDescription,
+    StreamDescription, StreamPage, StreamQuery,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::chain;
 use crate::model::{
-    Fragment, FragmentNumber, RequestBounds, StreamArn, StreamSelector, TimestampKind, UtcMillis,
+    Fragment, FragmentNumber, ListedStream, RequestBounds, StreamArn, StreamSelector, StreamStatus,
+    TimestampKind, UtcMillis,
 };
 
 /// How long to wait for a connection.
@@ -39,6 +40,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an answer may be silent, before its head and inside its body. GetClip works before it answers.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Streams on a page of ListStreams: the account's few calls a second are for large pages.
+const STREAM_PAGE_SIZE: i32 = 1_000;
 
 /// How to reach AWS; what is `None` is decided by the SDK's usual chain.
 #[derive(Debug, Clone, Default)]
@@ -354,6 +358,52 @@ impl Archive for AwsArchive {
             kms_key: info.kms_key_id().map(str::to_owned),
             media_type: info.media_type().map(str::to_owned),
         })
+    }
+
+    async fn list_streams(
+        &self,
+        query: &StreamQuery,
+        observer: &dyn CallObserver,
+    ) -> Result<StreamPage, ArchiveError> {
+        let prefix = query.prefix.to_string();
+        let call = CallName { api: "ListStreams", stream: &prefix };
+        let (client, generation) = self.control(None).await;
+        // A condition needs a value of at least one character.
+        let condition = (!query.prefix.as_str().is_empty()).then(|| {
+            control::types::StreamNameCondition::builder()
+                .comparison_operator(control::types::ComparisonOperator::BeginsWith)
+                .comparison_value(query.prefix.as_str())
+                .build()
+        });
+        let request = client
+            .list_streams()
+            .max_results(STREAM_PAGE_SIZE)
+            .set_stream_name_condition(condition)
+            .set_next_token(query.next_token.clone());
+        let answer = self
+            .idle(call, request.send())
+            .await?
+            .map_err(|error| self.classify(call, &error, generation))?;
+        observer.answered(answer.request_id());
+        let incomplete = |kind, what: String| ArchiveError {
+            request_id: answer.request_id().map(str::to_owned),
+            ..call.error(kind, what)
+        };
+        // A body without a byte is read as an answer without a list; no streams are a list without entries.
+        let Some(listed) = &answer.stream_info_list else {
+            return Err(incomplete(FailureKind::Transient, "the answer has no list of streams".to_owned()));
+        };
+        let mut streams = Vec::with_capacity(listed.len());
+        for info in listed {
+            // To go on without it would leave a camera out in silence.
+            let arn = StreamArn::parse(info.stream_arn().unwrap_or_default()).map_err(|error| {
+                incomplete(FailureKind::Invalid, format!("a stream cannot be read: {error}"))
+            })?;
+            let status = info.status().map(|status| StreamStatus::of(status.as_str())).unwrap_or_default();
+            streams.push(ListedStream { arn, status });
+        }
+        let next_token = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+        Ok(StreamPage { streams, next_token })
     }
 
     async fn list_tags(

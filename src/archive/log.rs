@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::{
     Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, DataApi, FragmentPage, ListQuery,
-    StreamDescription,
+    StreamDescription, StreamPage, StreamQuery,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::model::event::PauseReason;
@@ -142,6 +142,18 @@ impl<A: Archive> Archive for Log<A> {
     ) -> Result<StreamDescription, ArchiveError> {
         let trace = Trace::begin("DescribeStream", stream.name(), observer);
         let result = self.inner.describe_stream(stream, &trace).await;
+        trace.end(&result);
+        result
+    }
+
+    async fn list_streams(
+        &self,
+        query: &StreamQuery,
+        observer: &dyn CallObserver,
+    ) -> Result<StreamPage, ArchiveError> {
+        let prefix = query.prefix.to_string();
+        let trace = Trace::begin("ListStreams", &prefix, observer);
+        let result = self.inner.list_streams(query, &trace).await;
         trace.end(&result);
         result
     }

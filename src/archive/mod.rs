@@ -24,7 +24,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::event::PauseReason;
-use crate::model::{Attempt, Fragment, RequestBounds, StreamArn, StreamSelector, TimestampKind, UtcMillis};
+use crate::model::{
+    Attempt, Fragment, ListedStream, RequestBounds, StreamArn, StreamPrefix, StreamSelector, TimestampKind,
+    UtcMillis,
+};
 
 pub use aws::{AwsArchive, AwsSettings, ConnectError};
 pub use error::{ArchiveError, FailureKind};
@@ -44,6 +47,24 @@ pub struct StreamDescription {
     pub kms_key: Option<String>,
     /// What the producer says of its media.
     pub media_type: Option<String>,
+}
+
+/// One page of the account's streams to ask for.
+#[derive(Debug, Clone)]
+pub struct StreamQuery {
+    /// What their names begin with.
+    pub prefix: StreamPrefix,
+    /// Where the page before ended.
+    pub next_token: Option<String>,
+}
+
+/// One page of the account's streams, in no order.
+#[derive(Debug, Clone, Default)]
+pub struct StreamPage {
+    /// The streams.
+    pub streams: Vec<ListedStream>,
+    /// Where the next page begins; `None` on the last.
+    pub next_token: Option<String>,
 }
 
 /// One page of a listing to ask for.
@@ -134,6 +155,13 @@ pub trait Archive: Send + Sync {
         stream: &StreamSelector,
         observer: &dyn CallObserver,
     ) -> Result<StreamDescription, ArchiveError>;
+
+    /// ListStreams, one page.
+    async fn list_streams(
+        &self,
+        query: &StreamQuery,
+        observer: &dyn CallObserver,
+    ) -> Result<StreamPage, ArchiveError>;
 
     /// ListTagsForStream, all pages.
     async fn list_tags(

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use super::limit::{Cost, Pace};
 use super::{
     Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, DataApi, FragmentPage, ListQuery,
-    StreamDescription,
+    StreamDescription, StreamPage, StreamQuery,
 };
 use crate::model::{StreamArn, StreamSelector};
 
@@ -21,22 +21,26 @@ pub(super) enum Evidence {
     OtherStreams,
 }
 
-/// The stream that a call is about.
+/// What the quota and the health of calls on no stream are kept under: the account's. No stream can be called so.
+const ACCOUNT: &str = "*";
+
+/// What a call is about: a stream, or those of the account.
 pub(super) struct Subject<'a> {
     pub(super) name: &'a str,
+    key: &'a str,
     arn: Option<&'a StreamArn>,
 }
 
 impl Subject<'_> {
     /// What its points and its health are kept under.
     pub(super) fn key(&self) -> &str {
-        self.arn.map_or(self.name, StreamArn::as_str)
+        self.key
     }
 }
 
 impl<'a> From<&'a StreamArn> for Subject<'a> {
     fn from(arn: &'a StreamArn) -> Self {
-        Self { name: arn.name(), arn: Some(arn) }
+        Self { name: arn.name(), key: arn.as_str(), arn: Some(arn) }
     }
 }
 
@@ -44,7 +48,7 @@ impl<'a> From<&'a StreamSelector> for Subject<'a> {
     fn from(selector: &'a StreamSelector) -> Self {
         match selector {
             StreamSelector::Arn(arn) => arn.into(),
-            StreamSelector::Name(name) => Self { name, arn: None },
+            StreamSelector::Name(name) => Self { name, key: name, arn: None },
         }
     }
 }
@@ -57,6 +61,7 @@ pub(super) trait Request: Send {
 
     /// The API's name.
     fn api(&self) -> &'static str;
+    /// What it is about.
     fn subject(&self) -> Subject<'_>;
     fn cost(&self) -> Cost {
         Cost::Control(self.api())
@@ -107,6 +112,40 @@ impl Request for Describe<'_> {
         observer: &dyn CallObserver,
     ) -> Result<StreamDescription, ArchiveError> {
         archive.describe_stream(self.0, observer).await
+    }
+}
+
+pub(super) struct ListStreams<'a> {
+    query: &'a StreamQuery,
+    /// The prefix with its `*`, for messages.
+    shown: String,
+}
+
+impl<'a> ListStreams<'a> {
+    pub(super) fn of(query: &'a StreamQuery) -> Self {
+        Self { query, shown: query.prefix.to_string() }
+    }
+}
+
+#[async_trait]
+impl Request for ListStreams<'_> {
+    type Answer = StreamPage;
+
+    fn api(&self) -> &'static str {
+        "ListStreams"
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject { name: &self.shown, key: ACCOUNT, arn: None }
+    }
+
+    async fn send(
+        &mut self,
+        archive: &dyn Archive,
+        _: &Pace,
+        observer: &dyn CallObserver,
+    ) -> Result<StreamPage, ArchiveError> {
+        archive.list_streams(self.query, observer).await
     }
 }
 

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use tracing::Instrument;
 
 use super::limit::{APART_INTERVAL, Answered, Call, Pace, Pass, Verdict};
-use super::request::{Clip, Describe, Evidence, FindEndpoint, List, ListTags, Request};
+use super::request::{Clip, Describe, Evidence, FindEndpoint, List, ListStreams, ListTags, Request};
 use super::{
     Archive, ArchiveError, CallObserver, ClipQuery, ClipSink, DataApi, FailureKind, FragmentPage, ListQuery,
-    StreamDescription,
+    StreamDescription, StreamPage, StreamQuery,
 };
 use crate::model::{StreamArn, StreamSelector};
 
@@ -235,6 +235,14 @@ impl<A: Archive> Archive for Retry<A> {
         observer: &dyn CallObserver,
     ) -> Result<StreamDescription, ArchiveError> {
         self.persist(Describe(stream), observer).await
+    }
+
+    async fn list_streams(
+        &self,
+        query: &StreamQuery,
+        observer: &dyn CallObserver,
+    ) -> Result<StreamPage, ArchiveError> {
+        self.persist(ListStreams::of(query), observer).await
     }
 
     async fn list_tags(

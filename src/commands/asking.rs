@@ -6,11 +6,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::error::CommandError;
+use super::expansion::Asking;
 use super::job_file::JobFileText;
 use crate::cli::AskedArgs;
 use crate::clock::Clock;
 use crate::emulator::{Camera, EmulatorConfig};
-use crate::job::{self, JobFile, Resolved};
+use crate::job::{self, JobFile};
 use crate::model::{Sha256Digest, TimeRange, UtcMillis};
 use crate::run::JobFileFacts;
 
@@ -26,7 +27,7 @@ const DEMO_BYTES_PER_SECOND: u64 = 500_000;
 /// A job file as it was read.
 pub(super) struct Read {
     pub(super) file: JobFile,
-    pub(super) asked: Vec<Resolved>,
+    pub(super) asking: Asking,
     pub(super) facts: JobFileFacts,
 }
 
@@ -56,26 +57,21 @@ pub(super) fn read(
     if let Some((command, state)) = job::whom_to_notify(source) {
         notify(command, given_state.clone().or_else(|| demo_state.clone()).unwrap_or(state));
     }
-    let (mut file, asked) = job::load(source, clock.now(), &args.only)?;
-    if let (Some(folder), Some(state)) = (folder, demo_state) {
+    let now = clock.now();
+    let (mut file, named) = job::load(source, now, &args.only)?;
+    if let (Some(folder), Some(state)) = (&folder, demo_state) {
         file.state = state;
         file.work = folder.join("chunks");
-        if let Some(outside) = asked.iter().find(|asked| !asked.spec.output.starts_with(&folder)) {
-            return Err(CommandError::Usage(format!(
-                "with --emulator everything is written below {}, but job {} names {}",
-                folder.display(),
-                outside.spec.job,
-                outside.spec.output.display()
-            )));
-        }
     }
+    let asking = Asking { named, now, only: args.only.clone(), below: folder };
+    asking.check_place(&asking.named)?;
     if let Some(state) = given_state {
         // Chunks are named by the rows of their state: another state's must not lie among them.
         file.work = state.with_extension("chunks");
         file.state = state;
     }
     let facts = JobFileFacts { sha256: Sha256Digest(Sha256::digest(&read.bytes).into()), path: read.path };
-    Ok(Read { file, asked, facts })
+    Ok(Read { file, asking, facts })
 }
 
 fn demo_folder() -> Result<PathBuf, CommandError> {
@@ -87,13 +83,16 @@ fn demo_folder() -> Result<PathBuf, CommandError> {
 pub(super) fn demo_archive() -> EmulatorConfig {
     let gap = TimeRange::new(UtcMillis::new(1_740_988_840_000), UtcMillis::new(1_740_988_850_000));
     let dock = Camera::steady("loading-dock");
+    let dock = match gap {
+        Some(gap) => dock.gap(gap),
+        None => dock,
+    };
+    // Those that a prefix finds; any other name is answered too.
+    let others = ["front-gate", "yard-1", "yard-2", "yard-3"].map(Camera::steady);
     EmulatorConfig {
         any_stream: true,
         latency: DEMO_LATENCY,
         bytes_per_second: Some(DEMO_BYTES_PER_SECOND),
-        ..EmulatorConfig::with_cameras([match gap {
-            Some(gap) => dock.gap(gap),
-            None => dock,
-        }])
+        ..EmulatorConfig::with_cameras(others.into_iter().chain([dock]))
     }
 }

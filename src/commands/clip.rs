@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::asking::{DEMO_FOLDER, demo_archive};
 use super::error::CommandError;
+use super::expansion::Asking;
 use super::run;
 use super::session::{self, Undertaking};
 use super::signals;
@@ -40,8 +41,9 @@ async fn carry_out(args: &ClipArgs, global: &GlobalArgs) -> Result<RunReport, Co
     let cancel = signals::cancel_on_signals()?;
     let folder = base_folder(args)?;
     let mut file = job::clip(&words(args), &folder)?;
-    let asked = file.resolve(clock.now(), &[])?;
-    let Some(Resolved { spec, .. }) = asked.first() else {
+    let now = clock.now();
+    let named = file.resolve(now, &[])?;
+    let Some(Resolved { spec, .. }) = named.first() else {
         // One stream and one range are one export.
         return Err(CommandError::Usage("there is nothing to export".to_owned()));
     };
@@ -60,8 +62,14 @@ async fn carry_out(args: &ClipArgs, global: &GlobalArgs) -> Result<RunReport, Co
         return already(spec, &there, args);
     }
     (file.state, file.work) = (state.file(), state.folder.join("chunks"));
-    let undertaking =
-        Undertaking { file, asked, whole_file: true, job_file: None, demo: args.emulator.then(demo_archive) };
+    let asking = Asking { named, now, only: Vec::new(), below: None };
+    let undertaking = Undertaking {
+        file,
+        asking,
+        whole_file: true,
+        job_file: None,
+        demo: args.emulator.then(demo_archive),
+    };
     let result = session::carry_out(undertaking, Arc::clone(&clock), cancel, global).await;
     let removed = state.remove_if_finished(&clock);
     let report = result?;

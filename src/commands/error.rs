@@ -12,6 +12,7 @@ use crate::job::JobErrors;
 use crate::logging::LoggingError;
 use crate::merge::FfmpegError;
 use crate::model::report::Outcome;
+use crate::run::Stop;
 use crate::store::StoreError;
 
 const WITHOUT_AWS: &str = "without an AWS account: kvs-export run JOBS --emulator";
@@ -69,6 +70,9 @@ pub enum CommandError {
         /// The folder.
         path: PathBuf,
     },
+    /// The streams of a prefix could not be asked for.
+    #[error(transparent)]
+    Stopped(#[from] Stop),
     /// The operating system refused something.
     #[error("cannot {what}")]
     Io {
@@ -91,6 +95,7 @@ impl CommandError {
     pub fn told(&self) -> String {
         match self {
             Self::JobFile(errors) => errors.to_string(),
+            Self::Stopped(stop) => stop.told(),
             error => chain(error),
         }
     }
@@ -109,6 +114,7 @@ impl CommandError {
             | Self::Connect(ConnectError::NoRegion) => Outcome::Usage,
             Self::WorkLocked { .. } => Outcome::Locked,
             Self::Connect(ConnectError::Credentials(_)) => Outcome::Auth,
+            Self::Stopped(stop) => stop.outcome(),
             Self::Store(error) => store_outcome(error),
             Self::Fs(error) => fs_outcome(error),
             Self::Io { .. } => Outcome::Failed,

@@ -7,6 +7,7 @@ mod completions;
 mod document;
 mod emulator;
 mod error;
+mod expansion;
 mod init;
 mod job_file;
 mod machine;

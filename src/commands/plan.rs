@@ -6,16 +6,16 @@ use std::sync::Arc;
 use super::asking;
 use super::document::{self, Document};
 use super::error::CommandError;
+use super::expansion::{AskedFor, Lister};
 use super::{session, signals};
 use crate::archive::Assembled;
 use crate::cli::{AskedArgs, GlobalArgs};
 use crate::clock::{Clock, SystemClock};
 use crate::emulator::Emulator;
 use crate::exit_code;
-use crate::job::Resolved;
 use crate::model::plan_report::PlanReport;
 use crate::report;
-use crate::run::{self as runner, Asked, PlanLimits, PlanRequest};
+use crate::run::{self as runner, NoEvents, PlanLimits, PlanRequest};
 use crate::store::{StateLock, Store, StoreError};
 
 /// What becomes of the listing.
@@ -57,8 +57,12 @@ async fn make(args: &AskedArgs, listing: Listing) -> Result<(PlanReport, PathBuf
     let store = open(&file.state, listing, &clock)?;
     let emulator = if args.emulator { Some(Emulator::start(asking::demo_archive()).await?) } else { None };
     let Assembled { archive, .. } = session::connect(file, emulator.as_ref()).await?;
+    let lister = Lister { archive: &*archive, events: Arc::new(NoEvents), cancel: cancel.clone() };
+    let AskedFor { asked, unlisted, pages } = read.asking.complete(file, &store, lister).await?;
     let report = runner::plan(PlanRequest {
-        asked: read.asked.into_iter().map(|Resolved { spec, pending, .. }| Asked { spec, pending }).collect(),
+        asked,
+        unlisted,
+        list_streams: pages,
         whole_file: args.only.is_empty(),
         store,
         keep_in: match listing {

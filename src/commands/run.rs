@@ -59,7 +59,7 @@ async fn prepare(
     })?;
     let undertaking = Undertaking {
         file: read.file,
-        asked: read.asked,
+        asking: read.asking,
         whole_file: args.asked.only.is_empty(),
         job_file: Some(read.facts),
         demo: args.asked.emulator.then(asking::demo_archive),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::error::CommandError;
+use super::expansion::{AskedFor, Asking, Lister};
 use super::stderr_color;
 use crate::archive::{self, Assembled, AwsArchive, AwsSettings, LimitSettings, RetrySettings};
 use crate::cli::GlobalArgs;
@@ -13,19 +14,19 @@ use crate::clock::Clock;
 use crate::emulator::{Emulator, EmulatorConfig};
 use crate::exit_code;
 use crate::fs;
-use crate::job::{JobFile, Resolved};
+use crate::job::JobFile;
 use crate::merge::Ffmpeg;
 use crate::model::report::RunReport;
 use crate::report::{self, ProgressEvent, ProgressMode, ProgressOptions};
-use crate::run::{self as runner, Asked, DiskLimits, JobFileFacts, RunRequest, SystemDisks};
+use crate::run::{self as runner, DiskLimits, JobFileFacts, RunRequest, SystemDisks};
 use crate::store::{StateLock, Store};
 
 /// What is to be carried out.
 pub(super) struct Undertaking {
     /// Where state and chunks lie, how to reach AWS, how much to do at once.
     pub(super) file: JobFile,
-    /// The exports that are asked for.
-    pub(super) asked: Vec<Resolved>,
+    /// What is asked for.
+    pub(super) asking: Asking,
     /// Whether they are all that the file asks for.
     pub(super) whole_file: bool,
     /// The job file, where there is one.
@@ -41,7 +42,7 @@ pub(super) async fn carry_out(
     cancel: watch::Receiver<bool>,
     global: &GlobalArgs,
 ) -> Result<RunReport, CommandError> {
-    let Undertaking { file, asked, whole_file, job_file, demo } = undertaking;
+    let Undertaking { file, asking, whole_file, job_file, demo } = undertaking;
     let ffmpeg = Ffmpeg::find()?;
     let lock = StateLock::acquire(&file.state, &*clock)?;
     let mut store = Store::open(&file.state, Arc::clone(&clock))?;
@@ -52,11 +53,14 @@ pub(super) async fn carry_out(
         Some(config) => Some(Emulator::start(config).await?),
         None => None,
     };
+    let refused = |error: &CommandError, store: &mut Store| {
+        let report = RunReport::refused(error.outcome(), error.told());
+        runner::record_refused(store, job_file.as_ref(), &report);
+    };
     let Assembled { archive, pace } = match connect(&file, emulator.as_ref()).await {
         Ok(assembled) => assembled,
         Err(error) => {
-            let report = RunReport::refused(error.outcome(), error.told());
-            runner::record_refused(&mut store, job_file.as_ref(), &report);
+            refused(&error, &mut store);
             return Err(error);
         }
     };
@@ -69,9 +73,19 @@ pub(super) async fn carry_out(
         job_file: job_file.as_ref().map(|job_file| job_file.path.clone()),
         state: file.state.clone(),
     });
+    let lister = Lister { archive: &*archive, events: progress.sink(), cancel: cancel.clone() };
+    let AskedFor { asked, unlisted, .. } = match asking.complete(&file, &store, lister).await {
+        Ok(asked) => asked,
+        Err(error) => {
+            refused(&error, &mut store);
+            progress.finish(error.outcome());
+            return Err(error);
+        }
+    };
     let limits = &file.limits;
     let report = runner::run(RunRequest {
-        asked: asked.into_iter().map(|Resolved { spec, pending, .. }| Asked { spec, pending }).collect(),
+        asked,
+        unlisted,
         whole_file,
         store,
         state: file.state.clone(),

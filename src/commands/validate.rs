@@ -1,22 +1,28 @@
 //! `kvs-export validate`: is everything there that a run of the job file needs?
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::document::{self, Document};
 use super::error::CommandError;
+use super::expansion::{self, Lister};
 use super::job_file::JobFileText;
 use super::{machine, session, signals};
+use crate::archive::Archive;
 use crate::cli::{GlobalArgs, ValidateArgs};
 use crate::clock::{Clock, SystemClock};
 use crate::exit_code;
-use crate::job::{self, JobErrors, JobFile, Resolved};
+use crate::job::{self, ExpandedPrefix, JobErrors, JobFile, KnownStreams, Resolved};
 use crate::model::report::Outcome;
 use crate::model::validate_report::{Check, CheckStatus, ValidateReport};
+use crate::model::{StreamPrefix, UtcMillis};
 use crate::report;
 use crate::report::units::counted;
-use crate::run::{self as runner, Asked};
+use crate::run::{self as runner, ListedPrefixes, NoEvents, Stop};
+
+const LIST_STREAMS: &str = "kinesisvideo:ListStreams";
 
 /// Checks and reports; standard output holds one document whatever happens.
 pub(super) async fn validate(args: &ValidateArgs, global: &GlobalArgs) -> u8 {
@@ -32,9 +38,10 @@ async fn check(args: &ValidateArgs) -> Result<ValidateReport, CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut cancel = signals::cancel_on_signals()?;
     let text = JobFileText::read(&args.jobs)?;
-    let loaded = text.source(&text.path).and_then(|source| job::load(source, clock.now(), &[]));
+    let now = clock.now();
+    let loaded = text.source(&text.path).and_then(|source| job::load(source, now, &[]));
     let mut checks = Vec::new();
-    let (file, asked) = match loaded {
+    let (file, named) = match loaded {
         Ok(loaded) => loaded,
         Err(errors) => {
             checks.extend(job_problems(&errors));
@@ -44,16 +51,80 @@ async fn check(args: &ValidateArgs) -> Result<ValidateReport, CommandError> {
             return Ok(ValidateReport::new(checks, None));
         }
     };
-    let message =
-        format!("{}, {}", counted(file.jobs.len() as u64, "job"), counted(asked.len() as u64, "export"));
-    checks.push(Check::new("job file", "content", CheckStatus::Ok, message));
+    checks.push(content(&file, &named));
     checks.push(machine::check_ffmpeg());
-    checks.extend(machine::check_folders(&file, &asked, &clock));
+    let prefixes = file.prefixes(&[]);
     if args.no_aws {
+        checks.extend(machine::check_folders(&file, &named, &clock));
+        checks.extend(prefixes.iter().map(|prefix| {
+            let message = "which streams it takes only AWS knows: no request is sent";
+            Check::new(&subject(prefix), LIST_STREAMS, CheckStatus::Untested, message)
+        }));
         return Ok(ValidateReport::new(checks, None));
     }
-    let stopped = check_aws(&file, asked, &*clock, &mut cancel, &mut checks).await;
+    let assembled = session::connect(&file, None).await;
+    let archive = assembled.as_ref().ok().map(|assembled| &*assembled.archive);
+    let (mut of_prefixes, mut asked, mut stopped) = (Vec::new(), named, None);
+    if let Some(archive) = archive.filter(|_| !prefixes.is_empty()) {
+        let lister = Lister { archive, events: Arc::new(NoEvents), cancel: cancel.clone() };
+        match lister.list(&file, &[]).await {
+            Ok(prefixes) => asked = check_prefixes(&file, now, &prefixes, &mut of_prefixes),
+            Err(stop) => stopped = Some(stop),
+        }
+    }
+    checks.extend(machine::check_folders(&file, &asked, &clock));
+    checks.append(&mut of_prefixes);
+    let stopped = match (assembled, stopped) {
+        (Err(error), _) => no_connection(&error, &mut checks),
+        (Ok(_), Some(stop)) => Some(stopped_by(&stop, &mut checks)),
+        (Ok(assembled), None) => {
+            check_streams(&*assembled.archive, asked, now, &mut cancel, &mut checks).await
+        }
+    };
     Ok(ValidateReport::new(checks, stopped))
+}
+
+/// What the file holds.
+fn content(file: &JobFile, named: &[Resolved]) -> Check {
+    let mut message =
+        format!("{}, {}", counted(file.jobs.len() as u64, "job"), counted(named.len() as u64, "export"));
+    if !file.prefixes(&[]).is_empty() {
+        message += ", and those of the streams that prefixes take";
+    }
+    Check::new("job file", "content", CheckStatus::Ok, message)
+}
+
+fn subject(prefix: &StreamPrefix) -> String {
+    format!("streams {prefix}")
+}
+
+/// Tells what each prefix came to; gives the exports with those of its streams.
+fn check_prefixes(
+    file: &JobFile,
+    now: UtcMillis,
+    listed: &ListedPrefixes,
+    checks: &mut Vec<Check>,
+) -> Vec<Resolved> {
+    // Exports that are not finished are no matter of a check.
+    let unfinished = HashMap::new();
+    let known = KnownStreams { listings: &listed.listings, unfinished: &unfinished };
+    let (expansion, errors) = file.expand(now, &[], known);
+    for (prefix, streams) in listed.listings.iter() {
+        let (status, message) = match streams {
+            Ok(streams) => (CheckStatus::Ok, counted(streams.len() as u64, "stream")),
+            Err(why) => (CheckStatus::Problem, why.error.clone()),
+        };
+        checks.push(Check::new(&subject(prefix), LIST_STREAMS, status, message));
+    }
+    for ExpandedPrefix { job, prefix, taken } in expansion.prefixes {
+        let Some(taken) = taken.filter(|taken| !taken.streams.is_empty()) else { continue };
+        let mut message = vec![counted(taken.streams.len() as u64, "stream")];
+        message.extend(taken.others());
+        let message = message.join(", ");
+        checks.push(Check::new(&format!("job {job}"), &prefix.to_string(), CheckStatus::Ok, message));
+    }
+    checks.extend(errors.iter().flat_map(job_problems));
+    expansion.exports
 }
 
 /// One check for each problem of a job file.
@@ -76,30 +147,37 @@ fn job_problems(errors: &JobErrors) -> Vec<Check> {
     errors.problems().iter().map(told).collect()
 }
 
-/// Checks the credentials and the streams; says how and why not all of it could be done.
-async fn check_aws(
-    file: &JobFile,
+/// Notes that AWS cannot be asked at all; says how and why nothing of it could be checked.
+fn no_connection(error: &CommandError, checks: &mut Vec<Check>) -> Option<(Outcome, String)> {
+    let mut message = error.told();
+    for hint in error.hints() {
+        message = format!("{message}; {hint}");
+    }
+    checks.push(Check::new("AWS", "credentials", CheckStatus::Problem, message));
+    (error.outcome() == Outcome::Auth).then(|| (Outcome::Auth, error.told()))
+}
+
+/// Notes what ended the checks before their end.
+fn stopped_by(stop: &Stop, checks: &mut Vec<Check>) -> (Outcome, String) {
+    let message = stop.told();
+    if !matches!(stop, Stop::Interrupted) {
+        checks.push(Check::new("AWS", "credentials", CheckStatus::Problem, message.clone()));
+    }
+    (stop.outcome(), message)
+}
+
+/// Checks the streams; says how and why not all of it could be done.
+async fn check_streams(
+    archive: &dyn Archive,
     asked: Vec<Resolved>,
-    clock: &dyn Clock,
+    now: UtcMillis,
     cancel: &mut watch::Receiver<bool>,
     checks: &mut Vec<Check>,
 ) -> Option<(Outcome, String)> {
-    let assembled = match session::connect(file, None).await {
-        Ok(assembled) => assembled,
-        Err(error) => {
-            let mut message = error.told();
-            for hint in error.hints() {
-                message = format!("{message}; {hint}");
-            }
-            checks.push(Check::new("AWS", "credentials", CheckStatus::Problem, message));
-            return (error.outcome() == Outcome::Auth).then(|| (Outcome::Auth, error.told()));
-        }
-    };
-    let asked: Vec<Asked> =
-        asked.into_iter().map(|Resolved { spec, pending, .. }| Asked { spec, pending }).collect();
+    let asked = expansion::asked(asked);
     let checked = tokio::select! {
-        checked = runner::check_streams(&*assembled.archive, &asked, clock.now()) => checked,
-        _ = cancel.wait_for(|stop| *stop) => return Some((Outcome::Interrupted, "interrupted".to_owned())),
+        checked = runner::check_streams(archive, &asked, now) => checked,
+        _ = cancel.wait_for(|stop| *stop) => Err(Stop::Interrupted),
     };
     match checked {
         Ok(of_streams) => {
@@ -107,10 +185,6 @@ async fn check_aws(
             let denied = "the credentials lack a permission on every stream";
             of_streams.all_denied.then(|| (Outcome::Auth, denied.to_owned()))
         }
-        Err(stop) => {
-            let message = stop.told();
-            checks.push(Check::new("AWS", "credentials", CheckStatus::Problem, message.clone()));
-            Some((stop.outcome(), message))
-        }
+        Err(stop) => Some(stopped_by(&stop, checks)),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{TimeRange, TimestampKind, UtcMillis};
+use crate::model::{StreamStatus, TimeRange, TimestampKind, UtcMillis};
 
 use super::error::EmulatorError;
 use super::media::{self, MediaProblem};
@@ -46,6 +46,8 @@ pub struct Camera {
     pub name: String,
     /// When the stream was created; ends its ARN, and nothing is older.
     pub created: UtcMillis,
+    /// Where the stream stands between its creation and its end.
+    pub status: StreamStatus,
     /// Hours after which fragments vanish; 0: none are kept.
     pub retention_hours: u32,
     /// What it has recorded.
@@ -98,6 +100,7 @@ impl Camera {
         Self {
             name: name.into(),
             created: CREATED,
+            status: StreamStatus::Active,
             retention_hours: LONGEST_RETENTION_HOURS,
             videos: (0..videos).map(test_pictures).collect(),
             sounds: Vec::new(),
@@ -176,6 +179,12 @@ impl Camera {
     #[must_use]
     pub fn retention_hours(self, retention_hours: u32) -> Self {
         Self { retention_hours, ..self }
+    }
+
+    /// Sets the status.
+    #[must_use]
+    pub fn status(self, status: StreamStatus) -> Self {
+        Self { status, ..self }
     }
 
     /// Sets the creation time.

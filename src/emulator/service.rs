@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
-use crate::model::{StreamArn, StreamSelector, UtcMillis};
+use crate::model::{StreamArn, StreamPrefix, StreamSelector, UtcMillis};
 
 use super::api::{Api, ENDPOINT_NAMES};
 use super::archive::{Archive, PageToken, listing_fingerprint, page};
@@ -296,7 +296,7 @@ impl Service {
                 "arn:aws:kms:{}:{}:alias/aws/kinesisvideo", self.config.region, self.config.account
             ),
             "Version": format!("{:016x}", hash::of(&camera.name)),
-            "Status": "ACTIVE",
+            "Status": camera.status.as_str(),
             "CreationTime": timestamp(camera.created),
             "DataRetentionInHours": camera.retention_hours,
         })
@@ -309,14 +309,24 @@ impl Service {
         {
             return Err(Refusal::invalid_argument("ComparisonOperator must be BEGINS_WITH."));
         }
-        let prefix = condition.and_then(|of| of.comparison_value.as_deref()).unwrap_or_default();
+        let prefix = match condition.and_then(|of| of.comparison_value.as_deref()) {
+            None => "",
+            // The value of a condition is of the form of a stream's name.
+            Some(value) if StreamPrefix::parse(&format!("{value}*")).is_ok() && !value.is_empty() => value,
+            Some(_) => {
+                return Err(Refusal::invalid_argument(
+                    "ComparisonValue must satisfy the regular expression pattern [a-zA-Z0-9_.-]+.",
+                ));
+            }
+        };
         let mut cameras: Vec<Arc<Camera>> =
             self.cameras.values().filter(|camera| camera.name.starts_with(prefix)).cloned().collect();
         if cameras.is_empty() && self.config.any_stream && !prefix.is_empty() {
             // Where every name is a stream, a prefix must find some.
             cameras.extend((1..=2).map(|count| Arc::new(Camera::steady(format!("{prefix}{count}")))));
         }
-        let token_of = |name: &str| format!("{:016x}", hash::of(name));
+        // A token belongs to its condition.
+        let token_of = |name: &str| format!("{:016x}", hash::of(&(prefix, name)));
         if let Some(token) = request.next_token.as_deref().filter(|token| !token.is_empty()) {
             let Some(last) = cameras.iter().position(|camera| token_of(&camera.name) == token) else {
                 return Err(Refusal::invalid_argument("NextToken is not valid."));

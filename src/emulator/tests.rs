@@ -450,7 +450,8 @@ async fn an_endpoint_serves_one_api_of_one_stream() {
 #[tokio::test]
 async fn streams_are_described_and_listed_by_prefix_in_pages() {
     let names = ["gate", "yard-1", "yard-2", "yard-3"];
-    let (_emulator, client) = start(EmulatorConfig::with_cameras(names.map(Camera::steady))).await;
+    let config = EmulatorConfig { points: None, ..EmulatorConfig::with_cameras(names.map(Camera::steady)) };
+    let (_emulator, client) = start(config).await;
     let info = client.control.describe_stream().stream_name("gate").send().await.expect("a stream");
     let info = info.stream_info.expect("info");
     assert_eq!(info.data_retention_in_hours, Some(87_600));
@@ -467,6 +468,17 @@ async fn streams_are_described_and_listed_by_prefix_in_pages() {
     let found: Vec<_> = streams.iter().filter_map(|info| info.stream_name.as_deref()).collect();
     assert_eq!(found, ["yard-1", "yard-2", "yard-3"]);
     assert_eq!((first.next_token.is_some(), second.next_token), (true, None));
+    assert_eq!(streams[0].status.as_ref().expect("a status").as_str(), "ACTIVE");
+    let of_others =
+        client.control.list_streams().max_results(2).set_next_token(first.next_token).send().await;
+    let refused = of_others.map_err(Failure::of).expect_err("a token of another condition").summary();
+    assert_eq!(refused, (400, "InvalidArgumentException".to_owned()));
+    for value in ["", "yard *", "yard-*"] {
+        let condition = StreamNameCondition::builder().comparison_value(value).build();
+        let answer = client.control.list_streams().stream_name_condition(condition).send().await;
+        let refused = answer.map_err(Failure::of).expect_err("not the form of a name").summary();
+        assert_eq!(refused, (400, "InvalidArgumentException".to_owned()), "{value:?}");
+    }
     let tags = client.control.list_tags_for_stream().stream_name("gate").send().await.expect("tags");
     assert_eq!(tags.tags.map(|tags| tags.len()), Some(0));
 }

@@ -9,6 +9,7 @@ use super::errors::{Context, JobErrors, Place, Refusal};
 use super::paths;
 use super::raw::RawLimits;
 use super::spec::{self, AwsSettings, JobFile, JobSpec, RangeExpression, RangeSpec};
+use super::streams::JobStreams;
 use super::template::Template;
 use super::time::{TimeExpression, Zone};
 use crate::model::{
@@ -83,7 +84,7 @@ pub fn clip(words: &ClipWords<'_>, folder: &Path) -> Result<JobFile, JobErrors> 
     let job = stream.zip(range).zip(settle).zip(output).map(|(((stream, range), settle), output)| JobSpec {
         name: CLIP_JOB.to_owned(),
         line: 0,
-        streams: vec![stream],
+        streams: JobStreams::only(stream),
         ranges: vec![range],
         time_zone: zone.ok().flatten(),
         timestamps: words.timestamps,

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! text ── reader, raw ──► RawFile ── spec ──► JobFile ── resolve(now) ──► Resolved (model::ExportSpec)
+//!                                                    └── prefixes ─► (listed) ── expand(now, listings) ──► Expansion
 //! ```
 //!
-//! Pure: the caller reads the file and tells the time. All problems of a file are reported at once, each with its
+//! Pure: the caller reads the file, tells the time, and lists the streams that prefixes stand for. All problems of a file are reported at once, each with its
 //! line, column, key and the accepted form; array elements are counted from 1 (`job[2].from`).
 
 mod clip;
@@ -17,6 +18,7 @@ mod reader;
 mod resolve;
 mod size;
 mod spec;
+mod streams;
 pub mod template;
 pub mod time;
 mod windows;
@@ -26,8 +28,9 @@ use std::path::{Path, PathBuf};
 pub use clip::{CLIP_JOB, ClipRange, ClipWords, clip};
 pub use duration::Duration;
 pub use errors::{JobErrors, JobProblem, Refusal, decode, nearest};
-pub use resolve::Resolved;
+pub use resolve::{Expansion, Resolved};
 pub use spec::{AwsSettings, JobFile, JobSpec, Limits, RangeExpression, RangeSpec};
+pub use streams::{ExpandedPrefix, JobStreams, KnownStreams, TakenStreams};
 pub use windows::{Daily, Days, Hours, Split};
 
 use crate::model::UtcMillis;
@@ -54,7 +57,8 @@ pub fn parse(source: JobSource<'_>) -> Result<JobFile, JobErrors> {
     }
 }
 
-/// Reads a job file and resolves the jobs called `only` (all, if it is empty) at `now`.
+/// Reads a job file and resolves the jobs called `only` (all, if it is empty) at `now`, apart from the streams that a
+/// prefix takes.
 ///
 /// Reports the problems of both steps together, where [`parse`] and [`JobFile::resolve`] would take two rounds.
 pub fn load(
@@ -69,9 +73,13 @@ pub fn load(
     };
     let names: Vec<&str> = parsed.names.iter().map(String::as_str).collect();
     problems.extend(JobFile::check_names(only, &names));
-    let (resolved, more) = file.resolve_partly(now, only);
-    problems.extend(more);
-    if problems.is_empty() { Ok((file, resolved)) } else { Err(JobErrors::new(source.display, problems)) }
+    let resolution = file.resolve_partly(now, only);
+    problems.extend(resolution.problems);
+    if problems.is_empty() {
+        Ok((file, resolution.expansion.exports))
+    } else {
+        Err(JobErrors::new(source.display, problems))
+    }
 }
 
 /// The `[notify]` command and the state file, as far as they are sound, whatever is wrong with the rest: that a

@@ -2,6 +2,8 @@
 //!
 //! What depends on several keys, on the defaults or on the time of day is `spec`'s and `resolve`'s.
 
+use std::collections::HashSet;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -14,7 +16,7 @@ use super::template::Template;
 use super::time::{TimeExpression, Zone};
 use super::windows::{Days, Hours, Split};
 use crate::model::{
-    Chunking, Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, Timeline, TimestampKind,
+    Chunking, Edges, GapPolicy, GapTolerance, OnCodecChange, StreamPattern, Timeline, TimestampKind,
 };
 
 /// The version of the format.
@@ -48,6 +50,8 @@ pub(super) static JOB_KEYS: Keys = Keys {
         "time_zone",
         "timestamps",
         "edges",
+        "except",
+        "allow_empty",
         "fetch",
         "chunk",
         "split",
@@ -64,11 +68,12 @@ pub(super) static JOB_KEYS: Keys = Keys {
         "operator",
         "note",
     ],
-    later: &["except", "allow_empty"],
+    later: &[],
 };
 static RANGE_KEYS: Keys = Keys { known: &["from", "to"], later: &[] };
 
-const STREAMS_ACCEPTED: &str = "a list of stream names or ARNs: [\"front-gate\", \"loading-dock\"]";
+const STREAMS_ACCEPTED: &str =
+    "a list of stream names, ARNs, or prefixes with a * at the end: [\"front-gate\", \"yard-*\"]";
 const NAME_ACCEPTED: &str = "1 to 64 of a-z, A-Z, 0-9, '_', '.', '-', not only dots";
 const COMMAND_ACCEPTED: &str = "a program and its arguments, each in quotes: [\"./tell.sh\", \"nightly\"]";
 const CHUNK_ACCEPTED: &str = "\"auto\", or a length of time from \"1s\" to \"24h\" such as \"3m\"";
@@ -115,6 +120,9 @@ pub(super) struct RawRange {
     pub(super) to: Located<TimeExpression>,
 }
 
+/// What names streams, each with its place.
+pub(super) type RawStreams = Vec<Located<StreamPattern>>;
+
 /// One `[[job]]`, or `[defaults]`.
 #[derive(Debug, Clone)]
 pub(super) struct RawJob {
@@ -122,7 +130,8 @@ pub(super) struct RawJob {
     /// Whether each of its values is right by itself.
     pub(super) sound: bool,
     pub(super) name: Entry<String>,
-    pub(super) streams: Entry<Vec<StreamSelector>>,
+    /// The streams to export: names, ARNs, or a prefix with `*` at its end, which takes all streams whose names begin so.
+    pub(super) streams: Entry<RawStreams>,
     pub(super) from: RawTime,
     pub(super) to: RawTime,
     pub(super) last: Entry<Duration>,
@@ -130,6 +139,10 @@ pub(super) struct RawJob {
     pub(super) time_zone: Entry<Zone>,
     pub(super) timestamps: Entry<TimestampKind>,
     pub(super) edges: Entry<Edges>,
+    /// Streams that a prefix in `streams` must not take: names, ARNs, or prefixes.
+    pub(super) except: Entry<RawStreams>,
+    /// Whether a prefix in `streams` may match no stream.
+    pub(super) allow_empty: Entry<bool>,
     pub(super) chunk: Entry<Chunking>,
     /// One export an hour, local day or ISO week: `"1h"`, `"1d"`, `"1w"`. Cuts stand where these begin in `time_zone`; the
     /// first and the last window end with the range. With `daily` it may only cut a window smaller.
@@ -329,7 +342,7 @@ fn read_job(table: &Table<'_, '_>) -> RawJob {
         place: table.place.clone(),
         sound: true,
         name: table.parsed("name", NAME_ACCEPTED, name),
-        streams: read_streams(table),
+        streams: table.list("streams", STREAMS_ACCEPTED, each_stream_once()),
         from: time(table, "from"),
         to: time(table, "to"),
         last: table.parsed("last", Duration::ACCEPTED, |text| match Duration::parse(text)? {
@@ -346,6 +359,8 @@ fn read_job(table: &Table<'_, '_>) -> RawJob {
         edges: table.read("edges", |value| {
             word(value, &[Edges::Cover, Edges::Inside].map(|edges| (edges.as_str(), edges)))
         }),
+        except: table.list_or_none("except", STREAMS_ACCEPTED, each_stream_once()),
+        allow_empty: table.read("allow_empty", yes_or_no),
         chunk: table.parsed("chunk", CHUNK_ACCEPTED, chunking),
         split: table.read("split", |value| word(value, &Split::WORDS)),
         daily: table.parsed("daily", Hours::ACCEPTED, Hours::parse),
@@ -373,10 +388,7 @@ fn read_job(table: &Table<'_, '_>) -> RawJob {
         on_codec_change: table.read("on_codec_change", |value| {
             word(value, &[OnCodecChange::Split, OnCodecChange::Fail].map(|change| (change.as_str(), change)))
         }),
-        keep_chunks: table.read("keep_chunks", |value| match value {
-            DeValue::Boolean(keep) => Ok(*keep),
-            _ => Err(wrong_type(value, "true or false").accepts("true or false, without quotes")),
-        }),
+        keep_chunks: table.read("keep_chunks", yes_or_no),
         case: free_text(table, "case"),
         operator: free_text(table, "operator"),
         note: free_text(table, "note"),
@@ -466,19 +478,11 @@ fn read_ranges(table: &Table<'_, '_>) -> Entry<Vec<RawRange>> {
     })
 }
 
-fn read_streams(table: &Table<'_, '_>) -> Entry<Vec<StreamSelector>> {
-    let mut seen: Vec<StreamSelector> = Vec::new();
-    table.list("streams", STREAMS_ACCEPTED, |table, place, value: &Spanned<DeValue<'_>>| {
-        let stream = stream(value.get_ref()).and_then(|stream| {
-            if seen.contains(&stream) {
-                return Err(Refusal::new(format!("{:?} stands twice in the list", stream.to_string()))
-                    .accepts("each stream once"));
-            }
-            seen.push(stream.clone());
-            Ok(stream)
-        });
-        stream.map_err(|refusal| table.report(&place, refusal)).ok()
-    })
+fn yes_or_no(value: &DeValue<'_>) -> Result<bool, Refusal> {
+    match value {
+        DeValue::Boolean(yes) => Ok(*yes),
+        _ => Err(wrong_type(value, "true or false").accepts("true or false, without quotes")),
+    }
 }
 
 fn read_days(table: &Table<'_, '_>) -> Entry<Days> {
@@ -496,12 +500,31 @@ fn read_days(table: &Table<'_, '_>) -> Entry<Days> {
     list.map(|days| Days::of(&days))
 }
 
-fn stream(value: &DeValue<'_>) -> Result<StreamSelector, Refusal> {
-    let text = text(value).map_err(|refusal| refusal.accepts(STREAMS_ACCEPTED))?;
-    if text.contains('*') {
-        return Err(not_yet("a pattern with `*`").accepts("each stream by its name or ARN"));
+/// Reads the elements of a list of streams, none of which may stand there twice.
+fn each_stream_once<'t, 'c>()
+-> impl FnMut(&Table<'t, 'c>, Place, &'c Spanned<DeValue<'t>>) -> Option<Located<StreamPattern>> {
+    let mut seen = HashSet::new();
+    move |table, place, value| {
+        let stream = stream(value.get_ref()).and_then(|stream| {
+            if seen.insert(stream.clone()) {
+                return Ok(stream);
+            }
+            Err(Refusal::new(format!("{:?} stands twice in the list", stream.to_string()))
+                .accepts("each stream once"))
+        });
+        match stream {
+            Ok(value) => Some(Located { value, place }),
+            Err(refusal) => {
+                table.report(&place, refusal);
+                None
+            }
+        }
     }
-    StreamSelector::parse(text).map_err(|error| Refusal::new(error.to_string()).accepts(STREAMS_ACCEPTED))
+}
+
+fn stream(value: &DeValue<'_>) -> Result<StreamPattern, Refusal> {
+    let text = text(value).map_err(|refusal| refusal.accepts(STREAMS_ACCEPTED))?;
+    StreamPattern::parse(text).map_err(|error| Refusal::new(error.to_string()).accepts(STREAMS_ACCEPTED))
 }
 
 impl RawJob {
@@ -518,6 +541,8 @@ impl RawJob {
             time_zone: Entry::Absent,
             timestamps: Entry::Absent,
             edges: Entry::Absent,
+            except: Entry::Absent,
+            allow_empty: Entry::Absent,
             chunk: Entry::Absent,
             split: Entry::Absent,
             daily: Entry::Absent,
@@ -574,6 +599,8 @@ impl RawJob {
             time_zone: self.time_zone.or(defaults.time_zone.clone()),
             timestamps: self.timestamps.or(defaults.timestamps.clone()),
             edges: self.edges.or(defaults.edges.clone()),
+            except: self.except.or(defaults.except.clone()),
+            allow_empty: self.allow_empty.or(defaults.allow_empty.clone()),
             chunk: self.chunk.or(defaults.chunk.clone()),
             split: self.split.or(defaults.split.clone()),
             daily: self.daily.or(defaults.daily.clone()),

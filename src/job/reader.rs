@@ -230,15 +230,27 @@ impl<'t, 'c> Table<'t, 'c> {
         &self,
         key: &str,
         accepted: &str,
+        element: impl FnMut(&Self, Place, &'c Spanned<DeValue<'t>>) -> Option<T>,
+    ) -> Entry<Vec<T>> {
+        match self.list_or_none(key, accepted, element) {
+            Entry::Valid(Located { value, place }) if value.is_empty() => {
+                self.entry(place, Err(Refusal::new("the list is empty").accepts(accepted)))
+            }
+            entry => entry,
+        }
+    }
+
+    /// The same for a list that may be empty.
+    pub(super) fn list_or_none<T>(
+        &self,
+        key: &str,
+        accepted: &str,
         mut element: impl FnMut(&Self, Place, &'c Spanned<DeValue<'t>>) -> Option<T>,
     ) -> Entry<Vec<T>> {
         let Some((place, value)) = self.get(key) else { return Entry::Absent };
         let DeValue::Array(array) = value else {
             return self.entry(place, Err(wrong_type(value, "a list").accepts(accepted)));
         };
-        if array.is_empty() {
-            return self.entry(place, Err(Refusal::new("the list is empty").accepts(accepted)));
-        }
         let read: Vec<Option<T>> = array
             .iter()
             .enumerate()

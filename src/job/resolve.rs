@@ -3,11 +3,12 @@
 use super::errors::{Context, JobErrors, JobProblem, Place, Refusal, nearest};
 use super::outputs::Outputs;
 use super::spec::{JobFile, JobSpec, RangeExpression, RangeSpec, not_after};
+use super::streams::{Chosen, ExpandedPrefix, KnownStreams};
 use super::template::TemplateValues;
 use super::time::{Side, TimeExpression};
 use super::windows::{Bound, Cutter, Window, Windows};
 use crate::model::spec::RangeAnchor;
-use crate::model::{ExportSpec, RangeText, UtcMillis};
+use crate::model::{ExportSpec, RangeText, StreamPrefix, TimeRange, UnlistedRange, UtcMillis};
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
 
@@ -25,6 +26,25 @@ pub struct Resolved {
     pub line: usize,
 }
 
+/// What a job file asks for where its prefixes are expanded.
+#[derive(Debug, Default)]
+pub struct Expansion {
+    /// The exports, in the file's order: jobs, ranges, streams.
+    pub exports: Vec<Resolved>,
+    /// The ranges of prefixes whose streams could not be listed.
+    pub unlisted: Vec<UnlistedRange>,
+    /// What each prefix came to.
+    pub prefixes: Vec<ExpandedPrefix>,
+}
+
+/// What became of a file's jobs at some time of day.
+pub(super) struct Resolution {
+    /// What could be resolved.
+    pub(super) expansion: Expansion,
+    /// What is wrong with the rest.
+    pub(super) problems: Vec<JobProblem>,
+}
+
 /// A range with its windows.
 struct ResolvedRange {
     windows: Vec<Window>,
@@ -37,38 +57,101 @@ struct ResolvedRange {
 
 impl JobFile {
     /// Resolves the jobs called `only` (all, if it is empty) at `now`, in the file's order: jobs, ranges, windows, streams.
+    /// Prefixes are left out: [`JobFile::expand`] resolves them.
     ///
     /// Refuses names that no job has, fixed ranges that reach into the future and are not cut into windows, empty
     /// ranges, and outputs that leave their folder or are one file on some file system.
     pub fn resolve(&self, now: UtcMillis, only: &[String]) -> Result<Vec<Resolved>, JobErrors> {
         let names: Vec<&str> = self.jobs.iter().map(|job| job.name.as_str()).collect();
         let mut problems = Self::check_names(only, &names);
-        let (resolved, more) = self.resolve_partly(now, only);
-        problems.extend(more);
-        if problems.is_empty() { Ok(resolved) } else { Err(JobErrors::new(&self.display, problems)) }
+        let resolution = self.resolve_partly(now, only);
+        problems.extend(resolution.problems);
+        if problems.is_empty() {
+            Ok(resolution.expansion.exports)
+        } else {
+            Err(JobErrors::new(&self.display, problems))
+        }
     }
 
-    /// What can be resolved, and the problems of the rest.
-    pub(super) fn resolve_partly(&self, now: UtcMillis, only: &[String]) -> (Vec<Resolved>, Vec<JobProblem>) {
+    /// The prefixes of the jobs called `only` (all, if it is empty), whose streams have to be listed.
+    pub fn prefixes(&self, only: &[String]) -> Vec<StreamPrefix> {
+        self.asked(only).flat_map(|job| job.streams.prefixes()).cloned().collect()
+    }
+
+    /// Resolves as [`JobFile::resolve`] does, with the streams that the prefixes take; gives the problems beside what can be
+    /// resolved.
+    pub fn expand(
+        &self,
+        now: UtcMillis,
+        only: &[String],
+        known: KnownStreams<'_>,
+    ) -> (Expansion, Option<JobErrors>) {
+        let Resolution { expansion, problems, .. } = self.resolve_known(now, only, Some(known));
+        let errors = (!problems.is_empty()).then(|| JobErrors::new(&self.display, problems));
+        (expansion, errors)
+    }
+
+    /// What can be resolved without knowing which streams there are, and the problems of the rest.
+    pub(super) fn resolve_partly(&self, now: UtcMillis, only: &[String]) -> Resolution {
+        self.resolve_known(now, only, None)
+    }
+
+    fn asked(&self, only: &[String]) -> impl Iterator<Item = &JobSpec> {
+        self.jobs.iter().filter(|job| only.is_empty() || only.contains(&job.name))
+    }
+
+    fn resolve_known(&self, now: UtcMillis, only: &[String], known: Option<KnownStreams<'_>>) -> Resolution {
         // Places are known by now; the text they came from is not needed.
         let context = Context::of("");
         let mut outputs = Outputs::default();
-        let mut exports = Vec::new();
-        for job in self.jobs.iter().filter(|job| only.is_empty() || only.contains(&job.name)) {
+        let mut expansion = Expansion::default();
+        for job in self.asked(only) {
+            let mut chosen = job.streams.choose(&context, &job.name, known);
+            expansion.prefixes.append(&mut chosen.expanded);
             for range in &job.ranges {
                 let Some(range) = resolve_range(&context, job, range, now) else { continue };
                 for window in &range.windows {
                     let pending = window.range.end() > range.now;
-                    for spec in self.exports(&context, job, &range.text, window) {
-                        exports.push(Resolved { spec, pending, line: job.line });
+                    for spec in self.exports(&context, job, (&chosen, &range.text), window) {
+                        expansion.exports.push(Resolved { spec, pending, line: job.line });
                         if !range.to_come {
-                            outputs.add_last(&context, job, &exports);
+                            outputs.add_last(&context, job, &expansion.exports);
                         }
                     }
+                    expansion.unlisted.extend(self.unlisted(&context, job, &chosen, (window.range, pending)));
                 }
             }
         }
-        (exports, context.into_problems())
+        Resolution { expansion, problems: context.into_problems() }
+    }
+
+    /// What stands for the exports of prefixes that could not be listed; the outputs of those that are not listed yet are
+    /// checked as far as can be.
+    fn unlisted(
+        &self,
+        context: &Context<'_>,
+        job: &JobSpec,
+        chosen: &Chosen,
+        (range, pending): (TimeRange, bool),
+    ) -> Vec<UnlistedRange> {
+        let mut unlisted = Vec::new();
+        for (prefix, why) in &chosen.unlisted {
+            let rendered = job.output.render(&self.folder, &values(job, &prefix.to_string(), range));
+            match (rendered, why) {
+                (Err(refusal), _) => context.report(&job.output_place, refusal),
+                (Ok(_), None) => {}
+                (Ok(output), Some(why)) => unlisted.push(UnlistedRange {
+                    job: job.name.clone(),
+                    prefix: prefix.clone(),
+                    range,
+                    pending,
+                    chunk: job.chunk,
+                    output,
+                    why: why.clone(),
+                }),
+            }
+        }
+        unlisted
     }
 
     /// Refuses names of `only` that `known` does not have.
@@ -88,19 +171,12 @@ impl JobFile {
         &self,
         context: &Context<'_>,
         job: &JobSpec,
-        range_text: &RangeText,
+        (chosen, range_text): (&Chosen, &RangeText),
         window: &Window,
     ) -> Vec<ExportSpec> {
         let mut exports = Vec::new();
-        for stream in &job.streams {
-            let values = TemplateValues {
-                job: &job.name,
-                stream: stream.name(),
-                range: window.range,
-                zone: job.time_zone.as_ref(),
-                case: job.case.as_deref(),
-            };
-            match job.output.render(&self.folder, &values) {
+        for stream in &chosen.streams {
+            match job.output.render(&self.folder, &values(job, stream.name(), window.range)) {
                 Err(refusal) => context.report(&job.output_place, refusal),
                 Ok(output) => exports.push(ExportSpec {
                     job: job.name.clone(),
@@ -128,6 +204,10 @@ impl JobFile {
         }
         exports
     }
+}
+
+fn values<'a>(job: &'a JobSpec, stream: &'a str, range: TimeRange) -> TemplateValues<'a> {
+    TemplateValues { job: &job.name, stream, range, zone: job.time_zone.as_ref(), case: job.case.as_deref() }
 }
 
 /// The windows of a range, reported where it has none that can be.

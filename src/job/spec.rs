@@ -10,12 +10,12 @@ use super::errors::{Context, Located, Place, Refusal};
 use super::paths;
 use super::raw::{RawAws, RawFile, RawJob, RawLimits};
 use super::reader::Entry;
+use super::streams::JobStreams;
 use super::template::{Template, missing_case};
 use super::time::{Side, TimeExpression, Zone};
 use super::windows::{Daily, Days, Split, check_split};
 use crate::model::{
-    Chunking, Edges, GapPolicy, GapTolerance, OnCodecChange, StreamSelector, TimeRange, Timeline,
-    TimestampKind, UtcMillis,
+    Chunking, Edges, GapPolicy, GapTolerance, OnCodecChange, TimeRange, Timeline, TimestampKind, UtcMillis,
 };
 
 const DEFAULT_REQUESTS_IN_FLIGHT: u32 = 8;
@@ -87,8 +87,8 @@ pub struct JobSpec {
     pub name: String,
     /// The line of its `[[job]]`.
     pub line: usize,
-    /// Its streams; not empty, none twice.
-    pub streams: Vec<StreamSelector>,
+    /// Its streams.
+    pub streams: JobStreams,
     /// Its ranges; not empty.
     pub ranges: Vec<RangeSpec>,
     /// The zone of local times and of templates.
@@ -284,6 +284,7 @@ fn build_job(context: &Context<'_>, raw: RawJob) -> Option<JobSpec> {
     }
     check_chunk(context, &raw);
     check_windows(context, &raw);
+    let streams = JobStreams::build(context, &raw);
     let output_place = match &raw.output {
         Entry::Valid(output) => output.place.clone(),
         _ => raw.place_of("output"),
@@ -300,7 +301,7 @@ fn build_job(context: &Context<'_>, raw: RawJob) -> Option<JobSpec> {
     Some(JobSpec {
         name: raw.name.value()?,
         line: raw.place.line,
-        streams: raw.streams.value()?,
+        streams: streams?,
         ranges,
         time_zone,
         timestamps: raw.timestamps.value().unwrap_or_default(),

@@ -4,6 +4,7 @@ use super::*;
 
 mod broken;
 mod example;
+mod prefixes;
 mod resolving;
 mod windows;
 

@@ -9,6 +9,7 @@ pub mod event;
 pub mod export;
 pub mod fragment;
 pub mod hash;
+pub mod listing;
 pub mod path_key;
 pub mod plan_report;
 pub mod report;
@@ -26,6 +27,9 @@ pub use chunk::{ChunkEvent, ChunkId, ChunkState, RequestBounds};
 pub use export::{ExportEvent, ExportId, ExportState};
 pub use fragment::{Fragment, FragmentNumber};
 pub use hash::Sha256Digest;
+pub use listing::{
+    ListedStream, NotListed, StreamListings, StreamPattern, StreamPrefix, StreamStatus, UnlistedRange,
+};
 pub use path_key::path_key;
 pub use spec::{
     Chunking, Edges, ExportSpec, GapPolicy, GapTolerance, OnCodecChange, RangeText, Timeline, TimestampKind,

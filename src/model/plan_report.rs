@@ -65,6 +65,8 @@ impl Outstanding {
 /// Requests that a run would send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct PlannedCalls {
+    /// Pages of the account's streams, where prefixes are used.
+    pub list_streams: u64,
     /// One for each stream.
     pub describe_stream: u64,
     /// One for each stream and API.

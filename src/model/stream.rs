@@ -21,14 +21,19 @@ pub enum InvalidStream {
     /// Not of the name's form.
     #[error("{0:?} is not a stream name (1 to 256 of a-z, A-Z, 0-9, '_', '.', '-')")]
     Name(String),
+    /// Not of a prefix's form.
+    #[error("{0:?} is not a prefix of stream names (one * at the end)")]
+    Prefix(String),
+}
+
+/// Whether a name can have that character.
+pub(super) fn is_name_character(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
 /// Whether `text` is a legal stream name: 1 to 256 of `a-zA-Z0-9_.-`, and not a relative path element.
 fn is_stream_name(text: &str) -> bool {
-    (1..=256).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
-        && text != "."
-        && text != ".."
+    (1..=256).contains(&text.len()) && text.bytes().all(is_name_character) && text != "." && text != ".."
 }
 
 impl StreamArn {

@@ -154,13 +154,16 @@ fn totals(report: &PlanReport) -> String {
 
 fn requests(calls: &PlannedCalls) -> String {
     let calls = [
+        (calls.list_streams, "ListStreams"),
         (calls.describe_stream, "DescribeStream"),
         (calls.get_data_endpoint, "GetDataEndpoint"),
         (calls.list_fragments, "ListFragments"),
         (calls.get_clip, "GetClip"),
         (calls.list_tags_for_stream, "ListTagsForStream"),
     ];
-    calls.map(|(count, api)| format!("{count} {api}")).join(", ")
+    // Only prefixes need the first.
+    let calls = calls.into_iter().filter(|(count, api)| *count > 0 || *api != "ListStreams");
+    calls.map(|(count, api)| format!("{count} {api}")).collect::<Vec<_>>().join(", ")
 }
 
 fn clips(outstanding: &Outstanding) -> String {

@@ -13,7 +13,7 @@ use super::stop::Stop;
 use crate::archive::{ArchiveError, FailureKind, StreamDescription};
 use crate::error::chain;
 use crate::model::spec::RangeAnchor;
-use crate::model::{ExportId, ExportSpec, ExportState, StreamArn};
+use crate::model::{ExportId, ExportSpec, ExportState, StreamArn, StreamPrefix, UnlistedRange};
 use crate::store::{ExportIdentity, ExportRecord, Store, output_key};
 
 /// What is to be done about one asked export, or about an earlier one of its text that is not finished.
@@ -80,6 +80,7 @@ pub(super) fn decide(
     asked: Vec<Asked>,
     whole_file: bool,
     streams: &Streams,
+    unlisted: &[UnlistedRange],
 ) -> Result<Decisions, Stop> {
     let jobs: BTreeSet<String> = asked.iter().map(|asked| asked.spec.job.clone()).collect();
     let mut claimed: BTreeSet<ExportId> = BTreeSet::new();
@@ -97,7 +98,7 @@ pub(super) fn decide(
             }
         });
     }
-    let superseded = superseded(store, &claimed, streams, (!whole_file).then_some(&jobs))?;
+    let superseded = superseded(store, &claimed, (streams, unlisted), (!whole_file).then_some(&jobs))?;
     let abandoned = superseded.iter().map(|record| record.identity.id.clone()).collect();
     let mut decisions = Decisions { exports: Vec::new(), superseded, streams: BTreeMap::new() };
     for found in found {
@@ -271,16 +272,19 @@ pub(super) fn stream_refused(error: &ArchiveError) -> String {
 fn superseded(
     store: &Store,
     claimed: &BTreeSet<ExportId>,
-    streams: &Streams,
+    (streams, unlisted): (&Streams, &[UnlistedRange]),
     jobs: Option<&BTreeSet<String>>,
 ) -> Result<Vec<ExportRecord>, Stop> {
-    // What a stream that cannot be described would have claimed is not known.
+    // What a stream that cannot be described, or a prefix that cannot be listed, would have claimed is not known.
     let unknown: BTreeSet<&str> =
         streams.iter().filter(|(_, stream)| stream.is_err()).map(|(selector, _)| selector.name()).collect();
+    let unlisted: BTreeSet<&StreamPrefix> = unlisted.iter().map(|unlisted| &unlisted.prefix).collect();
     let mut superseded = Vec::new();
     for export in store.unfinished()? {
-        let may_be_asked_for =
-            unknown.contains(export.stream.name()) || jobs.is_some_and(|jobs| !jobs.contains(&export.job));
+        let stream = export.stream.name();
+        let may_be_asked_for = unknown.contains(stream)
+            || unlisted.iter().any(|prefix| prefix.takes(stream))
+            || jobs.is_some_and(|jobs| !jobs.contains(&export.job));
         if !claimed.contains(&export.id) && (export.superseded || !may_be_asked_for) {
             superseded.extend(store.export(&export.id)?);
         }

@@ -402,7 +402,8 @@ fn never_usable(job: &FetchJob, reason: &str) -> ArchiveError {
 pub(super) mod tests {
     use super::*;
     use crate::archive::{
-        ClipSink, FragmentPage, LimitSettings, ListQuery, RetrySettings, StreamDescription,
+        ClipSink, FragmentPage, LimitSettings, ListQuery, RetrySettings, StreamDescription, StreamPage,
+        StreamQuery,
     };
     use crate::clock::SystemClock;
     use crate::model::event::EventSink;
@@ -420,6 +421,14 @@ pub(super) mod tests {
             _: &StreamSelector,
             _: &dyn CallObserver,
         ) -> Result<StreamDescription, ArchiveError> {
+            unreachable!("not asked")
+        }
+
+        async fn list_streams(
+            &self,
+            _: &StreamQuery,
+            _: &dyn CallObserver,
+        ) -> Result<StreamPage, ArchiveError> {
             unreachable!("not asked")
         }
 

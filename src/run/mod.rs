@@ -21,6 +21,7 @@ mod plan_assembly;
 mod plan_keep;
 mod plan_tally;
 mod planner;
+mod prefixes;
 mod prepare;
 mod proof;
 mod receive;
@@ -49,13 +50,14 @@ use crate::exit_code;
 use crate::merge::Ffmpeg;
 use crate::model::event::{EventSink, RunEvent};
 use crate::model::report::{Outcome, RUN_SCHEMA, RunReport};
-use crate::model::{ExportId, Sha256Digest};
+use crate::model::{ExportId, Sha256Digest, UnlistedRange};
 use crate::store::{NewRun, RunId, Store, StoreError};
 
 pub use check::{StreamChecks, check_streams};
 pub use decide::occupied;
 pub use disk::{DiskLimits, Disks, Space, SystemDisks};
-pub use planner::{PlanLimits, PlanRequest, plan};
+pub use planner::{NoEvents, PlanLimits, PlanRequest, plan};
+pub use prefixes::{ListedPrefixes, list_streams};
 pub use prepare::Asked;
 pub use stop::Stop;
 
@@ -72,6 +74,8 @@ pub struct JobFileFacts {
 pub struct RunRequest {
     /// What is asked, in the order of the job file.
     pub asked: Vec<Asked>,
+    /// What is asked of streams that could not be listed.
+    pub unlisted: Vec<UnlistedRange>,
     /// Whether that is the whole file: only then can earlier exports be superseded.
     pub whole_file: bool,
     /// The state file, open.
@@ -191,8 +195,9 @@ async fn carry_out(request: &mut RunRequest, recovered: BTreeSet<ExportId>) -> R
         described = prepare::describe(&*request.archive, &request.events, &asked) => described,
         () = cancelled(&mut cancel) => Err(Stop::Interrupted),
     };
-    let prepared = described
-        .and_then(|streams| prepare::prepare(&mut request.store, asked, request.whole_file, &streams));
+    let prepared = described.and_then(|streams| {
+        prepare::prepare(&mut request.store, asked, request.whole_file, &streams, &request.unlisted)
+    });
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(stop) => return RunReport::refused(stop.outcome(), stop.told()),
@@ -210,9 +215,11 @@ async fn carry_out(request: &mut RunRequest, recovered: BTreeSet<ExportId>) -> R
         exports: Vec::new(),
         totals: crate::model::report::RunTotals::default(),
     };
-    let all_denied = tally::all_denied(&prepared.entries, &facts);
+    let unlisted = &request.unlisted;
+    let all_denied = tally::all_denied(&prepared.entries, unlisted, &facts);
     match tally::tally(&request.store, prepared.entries, &facts) {
-        Ok(exports) => {
+        Ok(mut exports) => {
+            exports.extend(unlisted.iter().map(prefixes::reported));
             report.totals = RunReport::sum(&exports);
             report.totals.bytes_received = facts.bytes_received;
             report.outcome = tally::outcome(&exports, all_denied);

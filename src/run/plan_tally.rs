@@ -8,6 +8,7 @@ use super::disk::size;
 use super::export::expires;
 use super::plan_assembly::{Assembled, Sums};
 use super::planner::{Listed, PlanRequest};
+use super::prefixes;
 use super::schedule::LEAST_OPEN;
 use super::stop::Stop;
 use crate::archive::{MEDIA_POINTS_PER_SECOND, METADATA_POINTS_PER_SECOND, StreamDescription};
@@ -52,6 +53,7 @@ impl Tally<'_> {
             }
             exports.push(export);
         }
+        exports.extend(self.request.unlisted.iter().map(prefixes::planned));
         for record in &self.decisions.superseded {
             let sums = Sums::of(&self.request.store, record)?;
             exports.push(known(record, &record.spec, PlanAction::Superseded, sums));
@@ -60,6 +62,7 @@ impl Tally<'_> {
         for export in &exports {
             totals.add(export);
         }
+        totals.calls.list_streams = self.request.list_streams;
         totals.calls.describe_stream = self.described;
         totals.calls.get_data_endpoint = endpoints.len() as u64;
         totals.cost_usd = totals.outstanding.cost_usd();
@@ -161,7 +164,7 @@ impl Tally<'_> {
     }
 
     fn all_denied(&self, assembled: &BTreeMap<usize, Assembled>) -> bool {
-        let mut tried =
+        let of_decisions =
             self.decisions.exports.iter().enumerate().filter_map(|(place, decided)| match &decided.action {
                 Action::Pending | Action::Leave(_) => None,
                 Action::Refuse { denied, .. } => Some(*denied),
@@ -170,6 +173,7 @@ impl Tally<'_> {
                     Some(failure.is_some_and(|failure| failure.denied))
                 }
             });
+        let mut tried = of_decisions.chain(prefixes::denials(&self.request.unlisted));
         tried.next().is_some_and(|first| first && tried.all(|denied| denied))
     }
 

@@ -25,7 +25,7 @@ use crate::archive::{Archive, FailureKind};
 use crate::clock::Clock;
 use crate::model::event::{EventSink, RunEvent};
 use crate::model::plan_report::PlanReport;
-use crate::model::{Attempt, AttemptOutcome, Chunking, Fragment, StreamArn, TimeRange};
+use crate::model::{Attempt, AttemptOutcome, Chunking, Fragment, StreamArn, TimeRange, UnlistedRange};
 use crate::plan::{self, PlannedChunk, PlannedWindow, WindowQuery};
 use crate::store::{Listing, PackedFragments, Store};
 
@@ -46,6 +46,10 @@ pub struct PlanLimits {
 pub struct PlanRequest {
     /// What is asked, in the order of the job file.
     pub asked: Vec<Asked>,
+    /// What is asked of streams that could not be listed.
+    pub unlisted: Vec<UnlistedRange>,
+    /// Pages of ListStreams that were asked for.
+    pub list_streams: u64,
     /// Whether that is the whole file: only then can earlier exports be superseded.
     pub whole_file: bool,
     /// The state file, or an empty one where there is none; only read.
@@ -73,7 +77,8 @@ pub async fn plan(request: PlanRequest) -> PlanReport {
 }
 
 /// Nobody watches a plan.
-pub(super) struct NoEvents;
+#[derive(Debug)]
+pub struct NoEvents;
 
 impl EventSink for NoEvents {
     fn event(&self, _event: RunEvent) {}
@@ -83,7 +88,8 @@ async fn make(mut request: PlanRequest) -> Result<PlanReport, Stop> {
     let asked = std::mem::take(&mut request.asked);
     let events: Arc<dyn EventSink> = Arc::new(NoEvents);
     let streams = prepare::describe(&*request.archive, &events, &asked).await?;
-    let decisions = decide::decide(&request.store, asked, request.whole_file, &streams)?;
+    let (store, unlisted) = (&request.store, &request.unlisted);
+    let decisions = decide::decide(store, asked, request.whole_file, &streams, unlisted)?;
     let planner = Planner { request: &request, decisions: &decisions, events, failed: Mutex::default() };
     let listed = planner.list_all().await?;
     Tally { request: &request, decisions: &decisions, listed, described: streams.len() as u64 }.report()

@@ -13,7 +13,7 @@ use super::stop::Stop;
 use crate::archive::{Archive, ArchiveError, FailureKind, StreamDescription};
 use crate::crash_point::{Point, reached};
 use crate::model::event::EventSink;
-use crate::model::{ExportId, ExportSpec, ExportState, StreamArn, StreamSelector};
+use crate::model::{ExportId, ExportSpec, ExportState, StreamArn, StreamSelector, UnlistedRange};
 use crate::plan;
 use crate::store::{ExportRecord, Store};
 
@@ -127,8 +127,10 @@ pub(super) fn prepare(
     asked: Vec<Asked>,
     whole_file: bool,
     streams: &Streams,
+    unlisted: &[UnlistedRange],
 ) -> Result<Prepared, Stop> {
-    let Decisions { exports, superseded, streams } = decide::decide(store, asked, whole_file, streams)?;
+    let Decisions { exports, superseded, streams } =
+        decide::decide(store, asked, whole_file, streams, unlisted)?;
     for record in superseded.iter().filter(|record| !record.superseded) {
         store.set_superseded(&record.identity.id, true)?;
     }

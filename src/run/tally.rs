@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::Facts;
+use super::prefixes;
 use super::prepare::{Entry, EntryKind};
 use super::stop::Stop;
 use crate::model::report::{ChunkTally, ExportReport, ExportStatus, GapReport, Outcome};
-use crate::model::{ExportId, ExportSpec};
+use crate::model::{ExportId, ExportSpec, UnlistedRange};
 use crate::store::{OutputRole, Store};
 
 /// What the dispatcher learned that the state file does not hold.
@@ -101,12 +102,13 @@ fn known(
 }
 
 /// Whether everything that was tried in this run failed for a missing permission.
-pub(super) fn all_denied(entries: &[Entry], facts: &RunFacts) -> bool {
-    let mut tried = entries.iter().filter_map(|entry| match &entry.kind {
+pub(super) fn all_denied(entries: &[Entry], unlisted: &[UnlistedRange], facts: &RunFacts) -> bool {
+    let of_entries = entries.iter().filter_map(|entry| match &entry.kind {
         EntryKind::Pending | EntryKind::Already(_) => None,
         EntryKind::Refused { denied, .. } => Some(*denied),
         EntryKind::Open(id, _) => Some(facts.denied.contains(id)),
     });
+    let mut tried = of_entries.chain(prefixes::denials(unlisted));
     tried.next().is_some_and(|first| first && tried.all(|denied| denied))
 }
 

@@ -15,7 +15,7 @@ use super::disk::{DiskLimits, Disks, Space, SystemDisks};
 use super::{Asked, RunRequest, run};
 use crate::archive::{
     Archive, ArchiveError, Assembled, CallObserver, ClipQuery, ClipSink, FailureKind, FragmentPage,
-    LimitSettings, ListQuery, RetrySettings, StreamDescription, assemble,
+    LimitSettings, ListQuery, RetrySettings, StreamDescription, StreamPage, StreamQuery, assemble,
 };
 use crate::clock::SetClock;
 use crate::job::{self, JobSource};
@@ -101,6 +101,10 @@ impl Archive for FakeArchive {
             kms_key: None,
             media_type: None,
         })
+    }
+
+    async fn list_streams(&self, _: &StreamQuery, _: &dyn CallObserver) -> Result<StreamPage, ArchiveError> {
+        unreachable!("not asked")
     }
 
     async fn list_tags(
@@ -193,6 +197,7 @@ async fn watch_in(
     let (_stop, cancel) = tokio::sync::watch::channel(false);
     let report = run(RunRequest {
         asked: asked_for,
+        unlisted: Vec::new(),
         whole_file: true,
         store: Store::open(&file.state, clock.clone()).expect("a state file"),
         state: file.state.clone(),

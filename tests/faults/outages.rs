@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kvs_export::archive::{
     self, Archive, ArchiveError, AwsArchive, AwsSettings, CallObserver, ClipQuery, ClipSink, FailureKind,
-    FragmentPage, LimitSettings, ListQuery, RetrySettings, StreamDescription,
+    FragmentPage, LimitSettings, ListQuery, RetrySettings, StreamDescription, StreamPage, StreamQuery,
 };
 use kvs_export::clock::SystemClock;
 use kvs_export::emulator::{Api, Camera, EmulatorConfig, Fault, FaultRule};
@@ -102,6 +102,16 @@ impl Archive for OnScript {
         let selector = stream.clone();
         let call = async move |aws: &AwsArchive| aws.describe_stream(&selector, &Deaf).await;
         self.ask("DescribeStream", stream.name(), call).await
+    }
+
+    async fn list_streams(
+        &self,
+        query: &StreamQuery,
+        _: &dyn CallObserver,
+    ) -> Result<StreamPage, ArchiveError> {
+        let (asked, prefix) = (query.clone(), query.prefix.to_string());
+        let call = async move |aws: &AwsArchive| aws.list_streams(&asked, &Deaf).await;
+        self.ask("ListStreams", &prefix, call).await
     }
 
     async fn list_tags(
@@ -214,6 +224,7 @@ fn carry_out(
         }
         run(RunRequest {
             asked: asked.into_iter().map(|it| Asked { spec: it.spec, pending: it.pending }).collect(),
+            unlisted: Vec::new(),
             whole_file: true,
             store: Store::open(&file.state, Arc::new(SystemClock)).expect("a state file"),
             state: file.state.clone(),

@@ -131,6 +131,19 @@ check([len(page["StreamInfoList"]) for page in listed] == [2, 1], "two pages")
 names = [stream["StreamName"] for page in listed for stream in page["StreamInfoList"]]
 check(sorted(names) == ["yard-north", "yard-south", "yard-west"], "a prefix finds its streams")
 check(len(control.list_streams()["StreamInfoList"]) == 9, "without a prefix there are all")
+refused(
+    lambda: control.list_streams(NextToken=listed[0]["NextToken"], MaxResults=2), "InvalidArgumentException", 400
+)
+paged = control.get_paginator("list_streams").paginate(PaginationConfig={"PageSize": 4})
+check([len(page["StreamInfoList"]) for page in paged] == [4, 4, 1], "all pages without a prefix")
+by_cli = subprocess.run(
+    [AWS, "kinesisvideo", "list-streams", "--endpoint-url", ENDPOINT, "--output", "json", "--page-size", "1"]
+    + ["--stream-name-condition", "ComparisonOperator=BEGINS_WITH,ComparisonValue=yard-"],
+    check=True,
+    capture_output=True,
+)
+by_cli = [stream["StreamName"] for stream in json.loads(by_cli.stdout)["StreamInfoList"]]
+check(sorted(by_cli) == sorted(names), "the AWS CLI finds the same streams, page by page")
 check(control.list_tags_for_stream(StreamName="front-gate")["Tags"] == {}, "no tags")
 unsigned = client("kinesisvideo", ENDPOINT, signature_version=UNSIGNED)
 refused(lambda: unsigned.list_streams(), "MissingAuthenticationTokenException", 403)

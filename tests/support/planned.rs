@@ -73,6 +73,7 @@ pub(crate) fn expect_as_planned(
 pub(crate) fn calls(log: &[RequestRecord]) -> Value {
     let count = |api| log.iter().filter(|record| record.api == api && is_served(record)).count();
     json!({
+        "list_streams": count(Api::ListStreams),
         "describe_stream": count(Api::DescribeStream),
         "get_data_endpoint": count(Api::GetDataEndpoint),
         "list_fragments": count(Api::ListFragments),

@@ -75,6 +75,15 @@ impl Archive for Scripted {
         })
     }
 
+    async fn list_streams(
+        &self,
+        query: &StreamQuery,
+        _: &dyn CallObserver,
+    ) -> Result<StreamPage, ArchiveError> {
+        self.request("ListStreams", &query.prefix.to_string(), 0).await?;
+        Ok(StreamPage::default())
+    }
+
     async fn list_tags(
         &self,
         stream: &StreamArn,
