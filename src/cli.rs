@@ -76,6 +76,12 @@ pub enum Command {
     Status(StatusArgs),
     /// Export one range of one stream without a job file; the same command again resumes
     Clip(ClipArgs),
+    /// Try failed exports again, and begin nothing else
+    Retry(RetryArgs),
+    /// Make a finished export again; the old video stays until the new one is proven
+    Redo(RedoArgs),
+    /// Forget old exports, and free the chunks of superseded ones; no video is deleted
+    Prune(PruneArgs),
     /// Compare exports with their manifests and checksums, offline
     Verify(VerifyArgs),
     /// Serve an embedded archive on this machine for other clients
@@ -241,6 +247,79 @@ pub struct ClipArgs {
     pub emulator: bool,
 }
 
+/// Try failed exports again, and begin nothing else.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+`run` tries failed exports again, too, and begins what is new. `retry` begins nothing. Exit codes are those of `run`.
+
+Example:
+  kvs-export retry jobs.toml
+  kvs-export retry jobs.toml 9f86d081 --dry-run")]
+pub struct RetryArgs {
+    /// What is asked for.
+    #[command(flatten)]
+    pub asked: AskedArgs,
+    /// The id of a failed export, as status shows it, or its beginning; all failed ones without it
+    #[arg(value_name = "EXPORT")]
+    pub exports: Vec<String>,
+    /// Show what would be done, as plan does, and write nothing at all
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Make a finished export again; the old video stays until the new one is proven.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Everything is listed and fetched anew, as the export was once resolved. Refused, with nothing changed, where the stream
+no longer keeps the whole range, and where a file is not as the export left it. What holds less than the old video
+never takes its place.
+
+Example:
+  kvs-export redo jobs.toml 9f86d081")]
+pub struct RedoArgs {
+    /// The job file whose state has the export
+    #[arg(value_name = "JOBS")]
+    pub jobs: PathBuf,
+    /// The id of a finished export, as status shows it, or its beginning
+    #[arg(value_name = "EXPORT")]
+    pub export: String,
+    /// The state file, instead of the job file's; its chunks lie beside it
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Show what would be done, as plan does, and write nothing at all
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Use the embedded archive instead of AWS, and the state below ./demo
+    #[arg(long)]
+    pub emulator: bool,
+}
+
+/// Forget old exports, and free the chunks of superseded ones; no video is deleted.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Forgotten are finished and superseded exports that have not changed for so long and that the job file does not ask for:
+what it asks for stays known, so that it is not fetched again. Videos, manifests and checksums stay where they are.
+
+Example:
+  kvs-export prune jobs.toml --older-than 90d --dry-run")]
+pub struct PruneArgs {
+    /// The job file whose state to prune
+    #[arg(value_name = "JOBS")]
+    pub jobs: PathBuf,
+    /// How long an export must have been finished, or left as it is: 90d, 12w, 0d
+    #[arg(long, value_name = "AGE")]
+    pub older_than: String,
+    /// The state file, instead of the job file's; its chunks lie beside it
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Show what would be forgotten, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Prune the state below ./demo
+    #[arg(long)]
+    pub emulator: bool,
+}
+
 /// Compare exports with their manifests and checksums, offline.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -394,6 +473,8 @@ mod tests {
             "kvs-export verify",
             "kvs-export clip",
             "kvs-export clip gate",
+            "kvs-export redo a.toml",
+            "kvs-export prune a.toml",
             "kvs-export clip gate --from now",
             "kvs-export clip gate --to now",
             "kvs-export clip gate --last 5m --to now",

@@ -2,26 +2,18 @@
 //!
 //! In one process with an injected clock, against the emulator through the real AWS SDK.
 
-use std::path::Path;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "support/place.rs"]
+mod place;
+
 use std::sync::Arc;
 
-use kvs_export::archive::{self, Assembled, AwsArchive, AwsSettings, LimitSettings, RetrySettings};
-use kvs_export::clock::SetClock;
-use kvs_export::emulator::{Api, Camera, Emulator, EmulatorConfig, Fault, FaultRule};
-use kvs_export::job::{self, JobSource};
-use kvs_export::merge::Ffmpeg;
-use kvs_export::model::event::{EventSink, RunEvent};
-use kvs_export::model::report::{ExportReport, ExportStatus, Outcome, RunReport};
+use kvs_export::emulator::Camera;
+use kvs_export::model::report::{ExportStatus, Outcome, RunReport};
 use kvs_export::model::{TimeRange, UtcMillis};
-use kvs_export::run::{Asked, DiskLimits, RunRequest, SystemDisks, run};
 use kvs_export::store::Store;
-use tempfile::TempDir;
 
-/// 2024-03-05T00:00:00Z, a Tuesday.
-const TUESDAY: i64 = 1_709_596_800_000;
-const MINUTE: i64 = 60_000;
-const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
+use place::{DAY, HOUR, MINUTE, Place, Service, TUESDAY, only_export};
 
 /// A night that is over three minutes after midnight.
 const NIGHT: &str = r#"
@@ -44,133 +36,8 @@ settle = "0s"
 output = "out/{from:%H%M}.mp4"
 "#;
 
-struct Silent;
-
-impl EventSink for Silent {
-    fn event(&self, _: RunEvent) {}
-}
-
-/// One folder that job files are run in, again and again.
-struct Place {
-    folder: TempDir,
-    camera: Camera,
-    requests_in_flight: usize,
-}
-
-/// How the archive behaves in a run.
-#[derive(Clone, Copy, PartialEq)]
-enum Service {
-    Good,
-    /// Every clip fails, so that every export is left unfinished.
-    NoClips,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self::of(Camera::steady("gate"))
-    }
-
-    fn of(camera: Camera) -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder"), camera, requests_in_flight: 8 }
-    }
-
-    /// Runs a job file at a time of day; returns the report and how many clips were asked for.
-    fn run(&self, jobs: &str, now: i64, service: Service) -> (RunReport, usize) {
-        self.run_only(jobs, &[], now, service)
-    }
-
-    fn run_only(&self, jobs: &str, only: &[&str], now: i64, service: Service) -> (RunReport, usize) {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(async {
-            let clock = Arc::new(SetClock::at(UtcMillis::new(now)));
-            let faults = match service {
-                Service::Good => Vec::new(),
-                Service::NoClips => vec![FaultRule::always(Api::GetClip, Fault::InternalFailure)],
-            };
-            let emulator = Emulator::start(EmulatorConfig {
-                clock: clock.clone(),
-                faults,
-                points: None,
-                ..EmulatorConfig::with_cameras([self.camera.clone()])
-            })
-            .await
-            .expect("an emulator");
-            let report = self.request(jobs, only, &emulator, clock).await;
-            let clips = emulator.log().iter().filter(|request| request.api == Api::GetClip).count();
-            emulator.stop().await;
-            (report, clips)
-        })
-    }
-
-    async fn request(
-        &self,
-        jobs: &str,
-        only: &[&str],
-        emulator: &Emulator,
-        clock: Arc<SetClock>,
-    ) -> RunReport {
-        let text = format!("version = 1\n{jobs}");
-        let file = self.folder.path().join("jobs.toml");
-        let only: Vec<String> = only.iter().map(|job| (*job).to_owned()).collect();
-        let source = JobSource { text: &text, file: &file, display: "jobs.toml" };
-        let now = kvs_export::clock::Clock::now(&*clock);
-        let (file, resolved) = job::load(source, now, &only).unwrap_or_else(|errors| panic!("{errors}"));
-        let settings = AwsSettings {
-            region: Some("us-west-2".to_owned()),
-            endpoint_url: Some(emulator.endpoint()),
-            static_credentials: Some(("test".to_owned(), "test".to_owned())),
-            ..AwsSettings::default()
-        };
-        let archive = AwsArchive::connect(&settings).await.expect("static credentials");
-        let requests_in_flight = self.requests_in_flight;
-        let limits = LimitSettings { requests_in_flight, stream_budget: 1.0, bandwidth: None };
-        let retries = RetrySettings { attempts: 1, outage: std::time::Duration::from_secs(1) };
-        let (_, cancel) = tokio::sync::watch::channel(false);
-        let Assembled { archive, pace } = archive::assemble(archive, limits, retries);
-        run(RunRequest {
-            asked: resolved.into_iter().map(|it| Asked { spec: it.spec, pending: it.pending }).collect(),
-            unlisted: Vec::new(),
-            whole_file: only.is_empty(),
-            store: Store::open(&file.state, clock.clone()).expect("a state file"),
-            state: file.state.clone(),
-            work: file.work.clone(),
-            archive,
-            pace,
-            requests_in_flight: self.requests_in_flight,
-            attempts: 1,
-            merges: 1,
-            disk: DiskLimits { min_free: 0, max_bytes: None, disks: Arc::new(SystemDisks) },
-            ffmpeg: Ffmpeg::find().expect("ffmpeg"),
-            clock,
-            events: Arc::new(Silent),
-            cancel,
-            job_file: None,
-        })
-        .await
-    }
-
-    /// The videos that lie below `out`, by name.
-    fn videos(&self) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(self.folder.path().join("out"))
-            .map(|entries| {
-                entries.flatten().map(|entry| entry.file_name().to_string_lossy().into()).collect()
-            })
-            .unwrap_or_default();
-        names.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "mp4"));
-        names.sort();
-        names
-    }
-}
-
 fn statuses(report: &RunReport) -> Vec<ExportStatus> {
     report.exports.iter().map(|export| export.status).collect()
-}
-
-fn only_export(report: &RunReport) -> &ExportReport {
-    match report.exports.as_slice() {
-        [export] => export,
-        other => panic!("one export was expected: {other:#?}"),
-    }
 }
 
 #[test]
@@ -241,12 +108,8 @@ fn an_edited_setting_supersedes_the_unfinished_export_and_takes_its_path() {
         let (done, _) = place.run_only(&edited, only, now, Service::Good);
         assert_eq!(only_export(&done).status, ExportStatus::Done, "{done:#?}");
         assert_eq!(place.videos(), ["2024-03-04.mp4"]);
-        let store = Store::open_read_only(
-            &place.folder.path().join(".kvs-export/jobs/state.db"),
-            Arc::new(kvs_export::clock::SystemClock),
-        );
-        let unfinished = store.expect("the state").unfinished().expect("a query");
-        assert!(unfinished.len() == 1 && unfinished[0].superseded, "{unfinished:#?}");
+        let superseded: Vec<bool> = place.records().iter().map(|record| record.superseded).collect();
+        assert_eq!(superseded, [true, false]);
     }
 }
 

@@ -62,11 +62,12 @@ async fn carry_out(args: &ClipArgs, global: &GlobalArgs) -> Result<RunReport, Co
         return already(spec, &there, args);
     }
     (file.state, file.work) = (state.file(), state.folder.join("chunks"));
-    let asking = Asking { named, now, only: Vec::new(), below: None };
+    let asking = Asking { named, now, only: Vec::new(), below: None, prefixes: true };
     let undertaking = Undertaking {
         file,
         asking,
         whole_file: true,
+        again: None,
         job_file: None,
         demo: args.emulator.then(demo_archive),
     };

@@ -7,6 +7,7 @@ use super::{complain, stderr_color, stdout_color};
 use crate::cli::{Command, GlobalArgs};
 use crate::exit_code;
 use crate::model::plan_report::PlanReport;
+use crate::model::prune_report::PruneReport;
 use crate::model::report::{Outcome, RunReport};
 use crate::model::serving::Serving;
 use crate::model::status::StatusReport;
@@ -22,6 +23,7 @@ pub(super) enum Document {
     Plan,
     Validate,
     Status,
+    Prune,
     Verify,
     Emulator,
     Init,
@@ -33,7 +35,10 @@ impl Document {
     pub(super) fn of(command: &Command) -> Self {
         match command {
             Command::Run(args) if args.dry_run => Self::Plan,
-            Command::Run(_) | Command::Clip(_) => Self::Run,
+            Command::Retry(args) if args.dry_run => Self::Plan,
+            Command::Redo(args) if args.dry_run => Self::Plan,
+            Command::Run(_) | Command::Clip(_) | Command::Retry(_) | Command::Redo(_) => Self::Run,
+            Command::Prune(_) => Self::Prune,
             Command::Plan(_) => Self::Plan,
             Command::Validate(_) => Self::Validate,
             Command::Status(_) => Self::Status,
@@ -47,8 +52,11 @@ impl Document {
     /// That of the command which a command line names that cannot be understood; a run's, where it names none.
     pub(super) fn meant(arguments: &[String]) -> Self {
         let named = |argument: &String| match argument.as_str() {
-            "run" if arguments.iter().any(|argument| argument == "--dry-run") => Some(Self::Plan),
-            "run" | "clip" => Some(Self::Run),
+            "run" | "retry" | "redo" if arguments.iter().any(|argument| argument == "--dry-run") => {
+                Some(Self::Plan)
+            }
+            "run" | "clip" | "retry" | "redo" => Some(Self::Run),
+            "prune" => Some(Self::Prune),
             "plan" => Some(Self::Plan),
             "validate" => Some(Self::Validate),
             "status" => Some(Self::Status),
@@ -69,6 +77,7 @@ impl Document {
             Self::Plan => report::json(&PlanReport::refused(outcome, error)),
             Self::Validate => report::json(&ValidateReport::new(Vec::new(), Some((outcome, error)))),
             Self::Status => report::json(&StatusReport::refused(error)),
+            Self::Prune => report::json(&PruneReport::refused(outcome, error)),
             Self::Verify => report::json(&VerifyReport::refused(error)),
             Self::Emulator => report::json(&Serving::refused(error)),
             Self::Init => report::json(&Written::refused(error)),
@@ -152,6 +161,8 @@ mod tests {
             ("kvs-export verify --format json", Document::Verify),
             ("kvs-export run a.toml --dry-run --fast --format json", Document::Plan),
             ("kvs-export run a.toml --fast --format json", Document::Run),
+            ("kvs-export redo a.toml --dry-run --format json", Document::Plan),
+            ("kvs-export prune a.toml --dry-run --format json", Document::Prune),
             ("kvs-export clip --format json", Document::Run),
             ("kvs-export --format json --fast", Document::Run),
             ("run --format json", Document::Run),
@@ -167,8 +178,8 @@ mod tests {
             let document = meant(&format!("kvs-export {name}"));
             let text = document.refused(Outcome::Usage, "why".to_owned()).expect("JSON");
             let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-            // A clip is a run.
-            let kind = if name == "clip" { "run" } else { name };
+            // A clip is a run, and so is one of exports that were begun before.
+            let kind = if ["clip", "retry", "redo"].contains(&name) { "run" } else { name };
             assert_eq!(value["schema"], format!("kvs-export/{kind}/1"));
             assert_eq!(value["error"], "why");
         }

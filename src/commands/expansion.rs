@@ -10,7 +10,8 @@ use super::error::CommandError;
 use crate::archive::Archive;
 use crate::job::{JobFile, KnownStreams, Resolved};
 use crate::model::event::EventSink;
-use crate::model::{UnlistedRange, UtcMillis};
+use crate::model::listing::widest;
+use crate::model::{ExportSpec, ListedStream, StreamListings, StreamStatus, UnlistedRange, UtcMillis};
 use crate::run::{self as runner, Asked, ListedPrefixes, Stop};
 use crate::store::{Store, StoreError};
 
@@ -24,6 +25,8 @@ pub(super) struct Asking {
     pub(super) only: Vec<String>,
     /// The folder that everything has to be written below.
     pub(super) below: Option<PathBuf>,
+    /// Whether the streams that prefixes take belong to it.
+    pub(super) prefixes: bool,
 }
 
 /// All that a job file asks for.
@@ -56,7 +59,33 @@ impl Lister<'_> {
 impl Asking {
     /// Whether the streams of a prefix have to be listed.
     pub(super) fn is_incomplete(&self, file: &JobFile) -> bool {
-        !file.prefixes(&self.only).is_empty()
+        self.prefixes && !file.prefixes(&self.only).is_empty()
+    }
+
+    /// What the file asks for, as if all streams that the state file knows were still there: no request is sent.
+    pub(super) fn as_recorded(self, file: &JobFile, store: &Store) -> Result<Vec<ExportSpec>, StoreError> {
+        let specs = |resolved: Vec<Resolved>| resolved.into_iter().map(|export| export.spec).collect();
+        if !self.is_incomplete(file) {
+            return Ok(specs(self.named));
+        }
+        let known =
+            store.streams()?.into_iter().map(|arn| ListedStream { arn, status: StreamStatus::Active });
+        let known: Vec<ListedStream> = known.collect();
+        let mut listings = StreamListings::default();
+        for prefix in widest(file.prefixes(&self.only)) {
+            let taken = known.iter().filter(|stream| prefix.takes(stream.arn.name())).cloned().collect();
+            listings.add(prefix, Ok(taken));
+        }
+        let known = KnownStreams { listings: &listings, unfinished: &HashMap::new() };
+        // What is wrong with the streams of today is told where they are listed.
+        let (expansion, _) = file.expand(self.now, &self.only, known);
+        Ok(specs(expansion.exports))
+    }
+
+    /// Asks for this export alone.
+    pub(super) fn narrow_to(&mut self, export: Resolved) {
+        self.named = vec![export];
+        self.prefixes = false;
     }
 
     /// Lists the streams that prefixes take, where there are any, and resolves the file with them.

@@ -1,6 +1,7 @@
 //! One file a subcommand; each returns an exit code.
 
 mod afterwards;
+mod again;
 mod asking;
 mod clip;
 mod completions;
@@ -12,6 +13,7 @@ mod init;
 mod job_file;
 mod machine;
 mod plan;
+mod prune;
 mod run;
 mod session;
 mod signals;
@@ -57,6 +59,9 @@ pub fn execute(cli: &Cli) -> ExitCode {
         Command::Run(args) => runtime.block_on(run::run(args, &cli.global)),
         Command::Plan(args) => runtime.block_on(plan::plan(&args.asked, plan::Listing::Keep, &cli.global)),
         Command::Validate(args) => runtime.block_on(validate::validate(args, &cli.global)),
+        Command::Retry(args) => runtime.block_on(again::retry(args, &cli.global)),
+        Command::Redo(args) => runtime.block_on(again::redo(args, &cli.global)),
+        Command::Prune(args) => prune::prune(args, &cli.global),
         Command::Status(args) => status::status(args, &cli.global),
         Command::Clip(args) => runtime.block_on(clip::clip(args, &cli.global)),
         Command::Verify(args) => verify::verify(args, &cli.global),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::asking;
+use super::asking::{self, Read};
 use super::document::{self, Document};
 use super::error::CommandError;
 use super::expansion::{AskedFor, Lister};
@@ -15,7 +15,7 @@ use crate::emulator::Emulator;
 use crate::exit_code;
 use crate::model::plan_report::PlanReport;
 use crate::report;
-use crate::run::{self as runner, NoEvents, PlanLimits, PlanRequest};
+use crate::run::{self as runner, Again, NoEvents, PlanLimits, PlanRequest};
 use crate::store::{StateLock, Store, StoreError};
 
 /// What becomes of the listing.
@@ -29,7 +29,17 @@ pub(super) enum Listing {
 
 /// Plans and reports; standard output holds one document whatever happens.
 pub(super) async fn plan(args: &AskedArgs, listing: Listing, global: &GlobalArgs) -> u8 {
-    let (report, folder) = match make(args, listing).await {
+    plan_selected(args, listing, global, |_, _| Ok(None)).await
+}
+
+/// Plans what is asked for of the exports that were begun before, where `select` finds any.
+pub(super) async fn plan_selected(
+    args: &AskedArgs,
+    listing: Listing,
+    global: &GlobalArgs,
+    select: impl FnOnce(&mut Read, &Store) -> Result<Option<Again>, CommandError>,
+) -> u8 {
+    let (report, folder) = match make(args, listing, select).await {
         Ok(made) => made,
         Err(error) => return document::refuse(Document::Plan, &error, global),
     };
@@ -49,17 +59,22 @@ fn tell(note: &str) {
 }
 
 /// Plans; also gives the job file's folder.
-async fn make(args: &AskedArgs, listing: Listing) -> Result<(PlanReport, PathBuf), CommandError> {
+async fn make(
+    args: &AskedArgs,
+    listing: Listing,
+    select: impl FnOnce(&mut Read, &Store) -> Result<Option<Again>, CommandError>,
+) -> Result<(PlanReport, PathBuf), CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cancel = signals::cancel_on_signals()?;
-    let read = asking::read(args, &*clock, |_, _| ())?;
+    let mut read = asking::read(args, &*clock, |_, _| ())?;
+    let store = open(&read.file.state, listing, &clock)?;
+    let again = select(&mut read, &store)?;
     let (file, limits) = (&read.file, read.file.limits);
-    let store = open(&file.state, listing, &clock)?;
     let emulator = if args.emulator { Some(Emulator::start(asking::demo_archive()).await?) } else { None };
     let Assembled { archive, .. } = session::connect(file, emulator.as_ref()).await?;
     let lister = Lister { archive: &*archive, events: Arc::new(NoEvents), cancel: cancel.clone() };
     let AskedFor { asked, unlisted, pages } = read.asking.complete(file, &store, lister).await?;
-    let report = runner::plan(PlanRequest {
+    let request = PlanRequest {
         asked,
         unlisted,
         list_streams: pages,
@@ -78,8 +93,11 @@ async fn make(args: &AskedArgs, listing: Listing) -> Result<(PlanReport, PathBuf
         },
         clock,
         cancel,
-    })
-    .await;
+    };
+    let report = match &again {
+        Some(again) => runner::plan_again(request, again).await,
+        None => runner::plan(request).await,
+    };
     if let Some(emulator) = emulator {
         emulator.stop().await;
     }
@@ -88,7 +106,7 @@ async fn make(args: &AskedArgs, listing: Listing) -> Result<(PlanReport, PathBuf
 }
 
 /// Opens the state file for reading; where there is none, an empty one that is nowhere.
-fn open(state: &Path, listing: Listing, clock: &Arc<dyn Clock>) -> Result<Store, CommandError> {
+pub(super) fn open(state: &Path, listing: Listing, clock: &Arc<dyn Clock>) -> Result<Store, CommandError> {
     match Store::open_read_only(state, Arc::clone(clock)) {
         Err(StoreError::Missing { .. }) => Ok(Store::in_memory(Arc::clone(clock))?),
         Err(StoreError::Older { .. }) if listing == Listing::Keep => {

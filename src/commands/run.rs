@@ -61,6 +61,7 @@ async fn prepare(
         file: read.file,
         asking: read.asking,
         whole_file: args.asked.only.is_empty(),
+        again: None,
         job_file: Some(read.facts),
         demo: args.asked.emulator.then(asking::demo_archive),
     };

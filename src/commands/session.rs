@@ -18,7 +18,7 @@ use crate::job::JobFile;
 use crate::merge::Ffmpeg;
 use crate::model::report::RunReport;
 use crate::report::{self, ProgressEvent, ProgressMode, ProgressOptions};
-use crate::run::{self as runner, DiskLimits, JobFileFacts, RunRequest, SystemDisks};
+use crate::run::{self as runner, Again, DiskLimits, JobFileFacts, RunRequest, SystemDisks};
 use crate::store::{StateLock, Store};
 
 /// What is to be carried out.
@@ -29,6 +29,8 @@ pub(super) struct Undertaking {
     pub(super) asking: Asking,
     /// Whether they are all that the file asks for.
     pub(super) whole_file: bool,
+    /// Which of those that were begun before are meant, where not all that is asked for is.
+    pub(super) again: Option<Again>,
     /// The job file, where there is one.
     pub(super) job_file: Option<JobFileFacts>,
     /// The embedded archive to use in place of AWS.
@@ -42,7 +44,7 @@ pub(super) async fn carry_out(
     cancel: watch::Receiver<bool>,
     global: &GlobalArgs,
 ) -> Result<RunReport, CommandError> {
-    let Undertaking { file, asking, whole_file, job_file, demo } = undertaking;
+    let Undertaking { file, asking, whole_file, again, job_file, demo } = undertaking;
     let ffmpeg = Ffmpeg::find()?;
     let lock = StateLock::acquire(&file.state, &*clock)?;
     let mut store = Store::open(&file.state, Arc::clone(&clock))?;
@@ -83,7 +85,7 @@ pub(super) async fn carry_out(
         }
     };
     let limits = &file.limits;
-    let report = runner::run(RunRequest {
+    let request = RunRequest {
         asked,
         unlisted,
         whole_file,
@@ -105,8 +107,11 @@ pub(super) async fn carry_out(
         events: progress.sink(),
         cancel,
         job_file,
-    })
-    .await;
+    };
+    let report = match &again {
+        Some(again) => runner::run_again(request, again).await,
+        None => runner::run(request).await,
+    };
     progress.finish(report.outcome);
     if let Some(emulator) = emulator {
         emulator.stop().await;

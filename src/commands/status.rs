@@ -11,6 +11,7 @@ use crate::cli::{GlobalArgs, StatusArgs};
 use crate::clock::SystemClock;
 use crate::exit_code;
 use crate::job;
+use crate::model::ChunkState;
 use crate::model::status::{
     ExportRecordReport, LastRun, RunningHolder, StateFileStatus, StatusReport, StatusTotals,
 };
@@ -123,6 +124,11 @@ fn export(
         fragments: (!record.spec.chunk.is_fixed()).then_some(record.totals.fragments),
         bytes: record.totals.planned_bytes,
         media_ms: record.totals.media_ms,
+        waiting_bytes: if record.state.is_final() {
+            0
+        } else {
+            counts.in_state(ChunkState::Fetched).size_bytes
+        },
         finished_at: record.finished,
         error: record.error,
     })

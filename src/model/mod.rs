@@ -12,6 +12,7 @@ pub mod hash;
 pub mod listing;
 pub mod path_key;
 pub mod plan_report;
+pub mod prune_report;
 pub mod report;
 pub mod serving;
 pub mod spec;

@@ -25,6 +25,8 @@ pub enum PlanAction {
     New,
     /// Go on with it.
     Resume,
+    /// Make it again: an earlier run finished it.
+    Redo,
     /// Nothing: an earlier run finished it.
     Done,
     /// Nothing: its text left the job file before it was finished.
@@ -138,6 +140,8 @@ pub struct PlanTotals {
     pub new: u64,
     /// To go on with.
     pub resume: u64,
+    /// To make again.
+    pub redo: u64,
     /// Done before.
     pub done: u64,
     /// Superseded.
@@ -213,11 +217,12 @@ impl PlanTotals {
         *match export.action {
             PlanAction::New => &mut self.new,
             PlanAction::Resume => &mut self.resume,
+            PlanAction::Redo => &mut self.redo,
             PlanAction::Done => &mut self.done,
             PlanAction::Superseded => &mut self.superseded,
             PlanAction::Pending => &mut self.pending,
         } += 1;
-        if !matches!(export.action, PlanAction::New | PlanAction::Resume) {
+        if !matches!(export.action, PlanAction::New | PlanAction::Resume | PlanAction::Redo) {
             return;
         }
         self.failed += u64::from(export.error.is_some());

@@ -123,6 +123,8 @@ pub struct ExportRecordReport {
     pub bytes: u64,
     /// Milliseconds of media planned; with fixed windows what the videos hold, once they are made.
     pub media_ms: u64,
+    /// Bytes of its fetched chunks, which wait on the disk until it is finished.
+    pub waiting_bytes: u64,
     /// When it became done, partial or empty.
     #[serde(serialize_with = "rfc3339_or_null")]
     pub finished_at: Option<UtcMillis>,
@@ -151,6 +153,8 @@ pub struct StatusTotals {
     pub failed: u64,
     /// Superseded, not counted in any other number.
     pub superseded: u64,
+    /// Bytes of their chunks on the disk, which `prune` frees.
+    pub superseded_bytes: u64,
     /// Their chunks.
     pub chunks: ChunkTally,
     /// Fragments planned.
@@ -189,6 +193,7 @@ impl StatusTotals {
         for export in exports {
             if export.superseded {
                 totals.superseded += 1;
+                totals.superseded_bytes += export.waiting_bytes;
                 continue;
             }
             totals.exports += 1;

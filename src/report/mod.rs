@@ -13,6 +13,7 @@ mod exports;
 mod meter;
 mod plan;
 mod progress;
+mod prune;
 mod screen;
 mod state;
 mod status;
@@ -29,6 +30,7 @@ pub use answer::{answer, answer_of};
 pub use events::ProgressEvent;
 pub use plan::plan_text;
 pub use progress::{Progress, ProgressMode, ProgressOptions, progress};
+pub use prune::prune_text;
 pub use screen::Stderr;
 pub use status::status_text;
 pub use summary::summary;
@@ -100,6 +102,7 @@ mod tests {
             (with_run("plan"), serde_json::to_value(plan::tests::everything())),
             (with_run("status"), serde_json::to_value(status::tests::everything())),
             (section("validate").to_owned(), serde_json::to_value(validate::tests::everything())),
+            (section("prune").to_owned(), serde_json::to_value(prune::tests::everything())),
             (section("verify").to_owned(), serde_json::to_value(verification::tests::everything())),
         ];
         for (page, document) in documents {

@@ -93,13 +93,14 @@ fn mark(export: &PlannedExport) -> (&'static str, String) {
     let word = match export.action {
         PlanAction::New => "new".to_owned(),
         PlanAction::Resume => format!("resume {} of {}", export.chunks.fetched, export.chunks.total),
+        PlanAction::Redo => "redo".to_owned(),
         PlanAction::Done => "done".to_owned(),
         PlanAction::Superseded => "superseded".to_owned(),
         PlanAction::Pending => "pending".to_owned(),
     };
     let mark = match export.action {
         _ if export.error.is_some() => "!",
-        PlanAction::New => "+",
+        PlanAction::New | PlanAction::Redo => "+",
         PlanAction::Resume => "~",
         PlanAction::Done => "=",
         PlanAction::Superseded => "-",
@@ -113,6 +114,7 @@ fn totals(report: &PlanReport) -> String {
     let counts = [
         (totals.new, "new"),
         (totals.resume, "to resume"),
+        (totals.redo, "to make again"),
         (totals.done, "done"),
         (totals.superseded, "superseded"),
         (totals.pending, "pending"),

@@ -37,7 +37,7 @@ pub fn status_text(report: &StatusReport, all: bool, color: bool) -> String {
     }
     text += &section("outputs", &outputs(&shown), paint);
     text += &section("errors", &errors(&shown), paint);
-    text + &sums(&report.totals) + &way_out(report)
+    text + &sums(&report.totals) + &way_out(report) + &room(report)
 }
 
 fn headline(report: &StatusReport, paint: Paint) -> String {
@@ -154,6 +154,20 @@ fn way_out(report: &StatusReport) -> String {
     }
 }
 
+/// What superseded exports keep on the disk, and how to free it.
+fn room(report: &StatusReport) -> String {
+    let held = report.totals.superseded_bytes;
+    if held == 0 {
+        return String::new();
+    }
+    let jobs = report.last_run.as_ref().and_then(|run| run.job_file.as_ref());
+    let jobs = jobs.map_or_else(|| "JOBS".to_owned(), |jobs| jobs.display().to_string());
+    format!(
+        "superseded exports hold {} of chunks; to free them: kvs-export prune {jobs} --older-than 0d\n",
+        bytes(held)
+    )
+}
+
 fn sums(totals: &StatusTotals) -> String {
     let superseded = match totals.superseded {
         0 => String::new(),
@@ -213,6 +227,7 @@ pub(super) mod tests {
             fragments: Some(21_600),
             bytes: 10_800_000_000,
             media_ms: 43_200_000,
+            waiting_bytes: 0,
             finished_at: None,
             error: None,
         }
@@ -348,6 +363,20 @@ pub(super) mod tests {
     fn an_answer_that_cannot_be_given_is_one_line() {
         let refused = StatusReport::refused("cannot open the state file\n  mend it".to_owned());
         assert_eq!(status_text(&refused, false, false), "UNKNOWN: cannot open the state file; mend it\n");
+    }
+
+    #[test]
+    fn what_superseded_exports_hold_is_told_with_the_way_to_free_it() {
+        let old = ExportRecordReport {
+            superseded: true,
+            waiting_bytes: 1_200_000_000,
+            ..export("dock", ExportState::Fetching)
+        };
+        let exports =
+            vec![old, ExportRecordReport { waiting_bytes: 5, ..export("yard", ExportState::Fetching) }];
+        let text = status_text(&report(Some(run("done", 0)), exports), false, false);
+        let last = text.lines().last().unwrap_or_default();
+        insta::assert_snapshot!(last, @"superseded exports hold 1.20 GB of chunks; to free them: kvs-export prune /etc/jobs.toml --older-than 0d");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinError;
 
+use super::again;
 use super::decide;
 use super::dispatcher::{Dispatcher, TaskEnd, panicked};
 use super::export::Phase;
@@ -255,12 +256,21 @@ impl Dispatcher<'_> {
     fn conclude(&mut self, index: usize, staged: &Staged) -> Result<(), Stop> {
         let store = &mut self.request.store;
         let export = &mut self.exports[index];
+        if let Some(former) = store.former(&export.id)? {
+            let fetched = store.chunk_counts(&export.id)?.in_state(ChunkState::Fetched).fragments;
+            let amount = staged.media_ms.unwrap_or(fetched);
+            if let Some(error) = again::less_than(&former, amount, export.spec.chunk.is_fixed()) {
+                return self.give_up(index, &error);
+            }
+        }
         if let Some(media_ms) = staged.media_ms {
             store.learn_media_ms(&export.id, media_ms)?;
         }
         store.set_outputs(&export.id, &staged.outputs)?;
         reached(Point::HashesStored);
-        if let Err(error) = finish::publish(&export.id, &export.spec, &staged.outputs, &BTreeSet::new()) {
+        if let Err(error) =
+            finish::publish(&export.id, &export.spec, &staged.outputs, &BTreeSet::new(), &staged.former)
+        {
             if error.source.kind() == std::io::ErrorKind::AlreadyExists {
                 let message = decide::already_there(&error.path);
                 // Not stopped half-way: this run records what became of it.

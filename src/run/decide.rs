@@ -2,10 +2,11 @@
 //!
 //! `run` carries the decisions out (`prepare`), `plan` shows them: both must see the same ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::again::Again;
 use super::closing;
 use super::finish;
 use super::prepare::{Asked, Streams};
@@ -13,7 +14,7 @@ use super::stop::Stop;
 use crate::archive::{ArchiveError, FailureKind, StreamDescription};
 use crate::error::chain;
 use crate::model::spec::RangeAnchor;
-use crate::model::{ExportId, ExportSpec, ExportState, StreamArn, StreamPrefix, UnlistedRange};
+use crate::model::{ExportId, ExportSpec, ExportState, StreamArn, StreamPrefix, UnlistedRange, UtcMillis};
 use crate::store::{ExportIdentity, ExportRecord, Store, output_key};
 
 /// What is to be done about one asked export, or about an earlier one of its text that is not finished.
@@ -41,6 +42,8 @@ pub(super) enum Action {
     Resume(Box<ExportRecord>),
     /// The state file does not know it.
     Begin(StreamArn),
+    /// An earlier run finished it, and it is to be made again.
+    Redo(Box<ExportRecord>),
 }
 
 /// Everything that is to be done.
@@ -54,13 +57,34 @@ pub(super) struct Decisions {
     pub(super) streams: BTreeMap<StreamArn, Arc<StreamDescription>>,
 }
 
+/// What is asked of the job file's exports.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Selection<'a> {
+    /// All that are asked for: of the whole file, or of some of its jobs.
+    Asked {
+        /// Whether that is the whole file: only then can exports of other jobs be superseded.
+        whole_file: bool,
+    },
+    /// Some that were begun before, at this time of day.
+    Again(&'a Again, UtcMillis),
+}
+
+impl<'a> Selection<'a> {
+    /// What is asked `now`: `again` those, or all that the job file asks for.
+    pub(super) fn of(again: Option<&'a Again>, whole_file: bool, now: UtcMillis) -> Self {
+        match again {
+            Some(again) => Self::Again(again, now),
+            None => Self::Asked { whole_file },
+        }
+    }
+}
+
 /// What the state file knows of one asked export.
 struct Known {
     spec: ExportSpec,
     pending: bool,
     stream: Arc<StreamDescription>,
-    /// Unfinished exports that the same entry of the job file made before: last night's, after midnight.
-    earlier: Vec<ExportRecord>,
+    identity: ExportIdentity,
     /// The export itself, or a finished one that differs in nothing but its path.
     own: Option<ExportRecord>,
 }
@@ -71,20 +95,25 @@ enum LookedUp {
     Decided(Box<Decided>),
 }
 
+/// Unfinished exports that an entry of the job file made before and nobody asks for by themselves (last night's,
+/// after midnight), by that entry's resume key.
+type Earlier = HashMap<String, Vec<ExportRecord>>;
+
 /// Matches what is asked with what the state file knows.
 ///
-/// Three passes: only when all claims are known can it be said what nobody asks for any more, and only then
-/// whether a new export's path is free.
+/// Four passes. One text can stand for many exports, so what each of them is itself is found for all first: only
+/// then can it be said which others of their texts are earlier ones, what nobody asks for any more, and whether a
+/// new export's path is free.
 pub(super) fn decide(
     store: &Store,
     asked: Vec<Asked>,
-    whole_file: bool,
+    selection: Selection<'_>,
     streams: &Streams,
     unlisted: &[UnlistedRange],
 ) -> Result<Decisions, Stop> {
     let jobs: BTreeSet<String> = asked.iter().map(|asked| asked.spec.job.clone()).collect();
-    let mut claimed: BTreeSet<ExportId> = BTreeSet::new();
-    let mut found = Vec::new();
+    let mut claimed: HashSet<ExportId> = HashSet::new();
+    let mut found = Vec::with_capacity(asked.len());
     for asked in asked {
         found.push(match streams.get(&asked.spec.stream) {
             Some(Ok(stream)) => LookedUp::Known(Box::new(look_up(store, asked, stream, &mut claimed)?)),
@@ -98,17 +127,36 @@ pub(super) fn decide(
             }
         });
     }
-    let superseded = superseded(store, &claimed, (streams, unlisted), (!whole_file).then_some(&jobs))?;
+    let mut earlier = earlier(store, &found, &mut claimed)?;
+    let superseded = match selection {
+        Selection::Asked { whole_file } => {
+            superseded(store, &claimed, (streams, unlisted), (!whole_file).then_some(&jobs))?
+        }
+        Selection::Again(..) => Vec::new(),
+    };
     let abandoned = superseded.iter().map(|record| record.identity.id.clone()).collect();
+    // Of a text that hangs on the time of day, no new export is begun while earlier ones are left.
+    let held_back: HashSet<String> =
+        earlier.iter().filter(|(_, records)| !records.is_empty()).map(|(key, _)| key.clone()).collect();
     let mut decisions = Decisions { exports: Vec::new(), superseded, streams: BTreeMap::new() };
     for found in found {
         match found {
             LookedUp::Decided(decided) => decisions.exports.push(*decided),
             LookedUp::Known(known) => {
-                decisions.streams.insert(known.stream.arn.clone(), Arc::clone(&known.stream));
-                decisions.exports.extend(take_up(store, *known, &abandoned)?);
+                if !decisions.streams.contains_key(&known.stream.arn) {
+                    decisions.streams.insert(known.stream.arn.clone(), Arc::clone(&known.stream));
+                }
+                let key = &known.identity.resume_key;
+                let before_it = earlier.get_mut(key).map(std::mem::take).unwrap_or_default();
+                decisions.exports.extend(before_it.into_iter().map(|record| go_on(record, &known.stream)));
+                let begins_nothing =
+                    known.spec.range_text.anchor == RangeAnchor::Now && held_back.contains(key);
+                decisions.exports.extend(take_up(store, *known, begins_nothing, &abandoned)?);
             }
         }
+    }
+    if let Selection::Again(again, now) = selection {
+        again.select(store, &mut decisions, now)?;
     }
     Ok(decisions)
 }
@@ -118,63 +166,98 @@ fn look_up(
     store: &Store,
     asked: Asked,
     stream: &Arc<StreamDescription>,
-    claimed: &mut BTreeSet<ExportId>,
+    claimed: &mut HashSet<ExportId>,
 ) -> Result<Known, Stop> {
-    let spec = asked.spec;
+    let Asked { spec, pending } = asked;
     let identity = ExportIdentity::of(&spec, &stream.arn);
     let own = match store.export(&identity.id)? {
         Some(own) => Some(own),
         None => store.done_with_content(&identity.content_id)?,
     };
-    if !asked.pending {
-        claimed.insert(own.as_ref().map_or_else(|| identity.id.clone(), |own| own.identity.id.clone()));
-    }
-    let mut earlier = Vec::new();
-    for record in store.unfinished_beside(&identity)? {
-        if !claimed.insert(record.identity.id.clone()) {
-            continue;
-        }
-        // What does not decide the content follows the job file as it is now.
-        let spec = ExportSpec {
-            range: record.spec.range,
-            output: record.spec.output.clone(),
-            warnings: record.spec.warnings.clone(),
-            ..spec.clone()
-        };
-        // One that its gaps have failed would only fail again, and keep every later one from its turn.
-        if !closing::fails_by_gaps(store, &record.identity.id, &spec)? {
-            earlier.push(ExportRecord { spec, ..record });
-        }
-    }
-    Ok(Known { spec, pending: asked.pending, stream: Arc::clone(stream), earlier, own })
+    // One that is pending too: where the clock was put back, what it began before is still asked for.
+    claimed.insert(own.as_ref().map_or_else(|| identity.id.clone(), |own| own.identity.id.clone()));
+    Ok(Known { spec, pending, stream: Arc::clone(stream), identity, own })
 }
 
-/// One asked export → the unfinished earlier ones of its text, and itself: pending, done before, resumed or new.
-fn take_up(store: &Store, known: Known, abandoned: &BTreeSet<ExportId>) -> Result<Vec<Decided>, Stop> {
-    let Known { spec, pending, stream, earlier, own } = known;
-    let replaced = spec.range_text.anchor == RangeAnchor::Now && !earlier.is_empty();
-    let mut decided: Vec<Decided> = earlier.into_iter().map(resume).collect();
-    if replaced {
-        return Ok(decided);
+/// Finds the unfinished exports of the asked texts that are none of the asked exports, and claims them.
+fn earlier(store: &Store, found: &[LookedUp], claimed: &mut HashSet<ExportId>) -> Result<Earlier, Stop> {
+    let mut earlier = Earlier::new();
+    for known in found {
+        let LookedUp::Known(known) = known else { continue };
+        if earlier.contains_key(&known.identity.resume_key) {
+            continue;
+        }
+        let mut of_text = Vec::new();
+        for record in store.unfinished_with_resume_key(&known.identity.resume_key)? {
+            if !claimed.insert(record.identity.id.clone()) {
+                continue;
+            }
+            // What does not decide the content follows the job file as it is now.
+            let spec = ExportSpec {
+                range: record.spec.range,
+                output: record.spec.output.clone(),
+                warnings: record.spec.warnings.clone(),
+                ..known.spec.clone()
+            };
+            // One that its gaps have failed would only fail again, and keep every later one from its turn.
+            if !closing::fails_by_gaps(store, &record.identity.id, &spec)? {
+                of_text.push(ExportRecord { spec, ..record });
+            }
+        }
+        earlier.insert(known.identity.resume_key.clone(), of_text);
     }
-    decided.push(match own {
+    Ok(earlier)
+}
+
+/// What is to be done about an asked export itself: it is pending, done before, resumed, new, or not its turn.
+fn take_up(
+    store: &Store,
+    known: Known,
+    begins_nothing: bool,
+    abandoned: &HashSet<ExportId>,
+) -> Result<Option<Decided>, Stop> {
+    let Known { spec, pending, stream, own, .. } = known;
+    Ok(Some(match own {
         _ if pending => Decided { spec, action: Action::Pending },
         Some(own) if own.state.is_final() => {
             let spec = ExportSpec { output: own.spec.output, ..spec };
             Decided { spec, action: Action::Leave(own.identity.id) }
         }
-        // What is not listed yet can never be.
-        Some(own) if own.state == ExportState::Planning && stream.retention_hours == 0 => {
-            Decided { spec, action: Action::Refuse { error: keeps_nothing(&stream), denied: false } }
-        }
-        Some(own) => resume(ExportRecord { spec, ..own }),
+        Some(own) => match own.superseded.then(|| taken_meanwhile(store, &own)).transpose()?.flatten() {
+            Some(error) => Decided { spec, action: Action::Refuse { error, denied: false } },
+            None => go_on(ExportRecord { spec, ..own }, &stream),
+        },
+        None if begins_nothing => return Ok(None),
         None => begin(store, spec, &stream, abandoned)?,
-    });
-    Ok(decided)
+    }))
 }
 
-fn resume(record: ExportRecord) -> Decided {
-    Decided { spec: record.spec.clone(), action: Action::Resume(Box::new(record)) }
+/// Goes on with an unfinished export.
+fn go_on(record: ExportRecord, stream: &StreamDescription) -> Decided {
+    let spec = record.spec.clone();
+    // What is not listed yet can never be.
+    if record.state == ExportState::Planning && stream.retention_hours == 0 {
+        return Decided { spec, action: Action::Refuse { error: keeps_nothing(stream), denied: false } };
+    }
+    Decided { spec, action: Action::Resume(Box::new(record)) }
+}
+
+/// Why an export whose text is back in the file cannot be gone on with: another one was finished at its path.
+fn taken_meanwhile(store: &Store, own: &ExportRecord) -> Result<Option<String>, Stop> {
+    let others = store.exports_with_output_key(&output_key(&own.spec.output))?;
+    let other = others.iter().find(|other| other.state.is_final() && other.identity.id != own.identity.id);
+    Ok(other.map(|other| output_taken(&own.spec.output, other)))
+}
+
+/// Says that an output's path is another export's.
+fn output_taken(output: &Path, other: &ExportRecord) -> String {
+    format!(
+        "its output {} is that of export {} (job {}, {}); give one of them another output",
+        output.display(),
+        other.identity.id,
+        other.spec.job,
+        other.spec.range
+    )
 }
 
 /// A new export, unless its output would meet another's.
@@ -182,7 +265,7 @@ fn begin(
     store: &Store,
     mut spec: ExportSpec,
     stream: &StreamDescription,
-    abandoned: &BTreeSet<ExportId>,
+    abandoned: &HashSet<ExportId>,
 ) -> Result<Decided, Stop> {
     let others = store.exports_with_output_key(&output_key(&spec.output))?;
     let other = others.iter().find(|other| other.state.is_final() || !abandoned.contains(&other.identity.id));
@@ -209,13 +292,7 @@ fn begin(
             other.identity.id,
             other.stream_arn
         )),
-        Some(other) => Some(format!(
-            "its output {} is that of export {} (job {}, {}); give one of them another output",
-            spec.output.display(),
-            other.identity.id,
-            other.spec.job,
-            other.spec.range
-        )),
+        Some(other) => Some(output_taken(&spec.output, other)),
         None => occupied(&spec).map(|path| already_there(&path)),
     };
     let action = match refusal {
@@ -245,11 +322,16 @@ pub(super) fn already_there(path: &Path) -> String {
 
 /// The first of an export's files that is already there.
 pub fn occupied(spec: &ExportSpec) -> Option<PathBuf> {
+    standing(spec).next()
+}
+
+/// The files that are there and have one of an export's names.
+pub(super) fn standing(spec: &ExportSpec) -> impl Iterator<Item = PathBuf> {
     let names = finish::Names::of(&spec.output);
     [spec.output.clone(), names.part(1), names.manifest(), names.checksums()]
         .into_iter()
         .chain(spec.keep_chunks.then(|| names.kept_chunks()))
-        .find(|path| path.symlink_metadata().is_ok())
+        .filter(|path| path.symlink_metadata().is_ok())
 }
 
 pub(super) fn stream_refused(error: &ArchiveError) -> String {
@@ -271,7 +353,7 @@ pub(super) fn stream_refused(error: &ArchiveError) -> String {
 /// ones are found among `jobs` only.
 fn superseded(
     store: &Store,
-    claimed: &BTreeSet<ExportId>,
+    claimed: &HashSet<ExportId>,
     (streams, unlisted): (&Streams, &[UnlistedRange]),
     jobs: Option<&BTreeSet<String>>,
 ) -> Result<Vec<ExportRecord>, Stop> {

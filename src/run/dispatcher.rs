@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::again;
 use super::closing::MergeOutcome;
 use super::decide;
 use super::disk::{Ledger, Shortage};
@@ -248,7 +249,8 @@ impl<'a> Dispatcher<'a> {
         // An end that was cut short in an earlier run, before its row said so: its own files are in nobody's way.
         let cancel = self.request.cancel.clone();
         finish::roll_back(store, &export.id, &export.spec, &|| *cancel.borrow())?;
-        if let Some(path) = decide::occupied(&export.spec) {
+        let own = store.former(&export.id)?.map(|former| former.outputs).unwrap_or_default();
+        if let Some(path) = again::foreign(&export.spec, &own) {
             export.failed = Some(decide::already_there(&path));
             return Ok(());
         }

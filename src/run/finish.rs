@@ -5,12 +5,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::facts::Facts;
 use super::fetch::{chunk_name, chunk_of, chunk_path, export_folder};
 use super::order::OutputOrder;
 use super::stop::Stop;
+use super::{again, decide};
 use crate::archive::StreamDescription;
 use crate::crash_point::{Point, reached};
 use crate::evidence::{self, hash_file, hash_file_unless};
@@ -86,6 +87,8 @@ pub(super) struct Staged {
     pub(super) warnings: Vec<String>,
     /// The length of the videos, where it was not known from a listing.
     pub(super) media_ms: Option<u64>,
+    /// Files that the export made before, stand, and are to be replaced.
+    pub(super) former: BTreeSet<PathBuf>,
 }
 
 /// Why there is none.
@@ -130,6 +133,7 @@ pub(super) fn stage(job: &MergeJob) -> Result<Staged, MergeFailure> {
     let (id, spec) = (&job.record.identity.id, &job.record.spec);
     let facts = Facts::gather(&store, id, spec)?;
     let names = Names::of(&spec.output);
+    let former = former_files(job, &store)?;
     let staging = names.staging(id);
     fs::remove_dir_all(&staging)?;
     fs::create_dir_all(&staging)?;
@@ -148,7 +152,18 @@ pub(super) fn stage(job: &MergeJob) -> Result<Staged, MergeFailure> {
     let mut source = OutputOrder::new(&store, id, &job.work, spec.timestamps, &facts);
     let merged =
         if fetched == 0 { None } else { Some(merge::merge(&request, &mut source).map_err(merge_failure)?) };
-    write_sidecars(job, &store, &facts, merged.as_ref(), &staging)
+    Ok(Staged { former, ..write_sidecars(job, &store, &facts, merged.as_ref(), &staging)? })
+}
+
+/// What an export that is made again is to replace. Read before the merge: what is not its own any more fails it.
+fn former_files(job: &MergeJob, store: &Store) -> Result<BTreeSet<PathBuf>, MergeFailure> {
+    let Some(former) = store.former(&job.record.identity.id)? else { return Ok(BTreeSet::new()) };
+    match again::standing_of(&former.outputs, &|| job.cancel.load(Ordering::SeqCst)) {
+        Ok(Ok(standing)) => Ok(standing),
+        Ok(Err(path)) => Err(MergeFailure::Failed(decide::already_there(&path))),
+        Err(Stop::Interrupted) => Err(MergeFailure::Cancelled),
+        Err(stop) => Err(stop.into()),
+    }
 }
 
 fn merge_failure(error: MergeError) -> MergeFailure {
@@ -213,7 +228,8 @@ fn write_sidecars(
     fs::sync_dir(staging)?;
     reached(Point::FolderSynced);
     let media_ms = spec.chunk.is_fixed().then(|| parts.iter().map(|part| part.duration_ms).sum());
-    Ok(Staged { outputs, manifest: names.manifest(), event, warnings: manifest.warnings, media_ms })
+    let (manifest, warnings) = (names.manifest(), manifest.warnings);
+    Ok(Staged { outputs, manifest, event, warnings, media_ms, former: BTreeSet::new() })
 }
 
 /// Gives the masters names in the order of the archive; links where it can, copies where it must.
@@ -231,12 +247,14 @@ fn keep_chunks(store: &Store, id: &ExportId, work: &Path, folder: &Path) -> Resu
 
 /// F4 to F6: gives everything in the staging folder its final name, sidecars first, videos last.
 ///
-/// What is `standing` under its final name already is left as it is: recovery calls this a second time.
+/// What is `standing` under its final name already is left as it is: recovery calls this a second time. What the
+/// export made before, `former`, is replaced; A2: of that, what has no successor is deleted last.
 pub(super) fn publish(
     export: &ExportId,
     spec: &ExportSpec,
     outputs: &[ExpectedOutput],
     standing: &BTreeSet<PathBuf>,
+    former: &BTreeSet<PathBuf>,
 ) -> Result<(), FsError> {
     let names = Names::of(&spec.output);
     let staging = names.staging(export);
@@ -249,12 +267,24 @@ pub(super) fn publish(
         outputs.iter().partition(|output| output.role == OutputRole::Video);
     for output in sidecars.into_iter().chain(videos) {
         if !standing.contains(&output.path) {
-            fs::rename_new(&staging.join(file_name(&output.path)), &output.path)?;
+            let staged = staging.join(file_name(&output.path));
+            if former.contains(&output.path) {
+                fs::rename(&staged, &output.path)?;
+            } else {
+                fs::rename_new(&staged, &output.path)?;
+            }
             reached(if output.role == OutputRole::Video { Point::VideoNamed } else { Point::SidecarNamed });
         }
     }
     fs::sync_dir(&names.folder)?;
     reached(Point::OutputFolderSynced);
+    let mut without_successor =
+        former.iter().filter(|path| outputs.iter().all(|output| output.path != **path)).peekable();
+    if without_successor.peek().is_some() {
+        without_successor.try_for_each(|path| fs::remove_file(path))?;
+        fs::sync_dir(&names.folder)?;
+        reached(Point::FormerRemoved);
+    }
     Ok(())
 }
 
@@ -272,7 +302,7 @@ pub(super) fn clean_up(work: &Path, export: &ExportId, output: &Path) -> Result<
 pub(super) type Stopped<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// Whether `path` is that output, to the byte.
-fn stands(output: &ExpectedOutput, path: &Path, stopped: Stopped<'_>) -> Result<bool, Stop> {
+pub(super) fn stands(output: &ExpectedOutput, path: &Path, stopped: Stopped<'_>) -> Result<bool, Stop> {
     let size = path.metadata().map(|metadata| metadata.len());
     if !size.is_ok_and(|size| size == output.size_bytes) {
         return Ok(false);
@@ -307,7 +337,8 @@ pub(super) fn reconcile(
         }
     }
     if whole {
-        match publish(export, &record.spec, &outputs, &standing) {
+        let former = former_standing(store, export, stopped)?;
+        match publish(export, &record.spec, &outputs, &standing, &former) {
             Ok(()) => {
                 let state = complete(store, work, &record)?;
                 reached(if standing.len() == outputs.len() { Point::EndStood } else { Point::EndStaged });
@@ -322,6 +353,21 @@ pub(super) fn reconcile(
     let state = store.move_export(export, ExportState::Merging, ExportEvent::Interrupted)?;
     reached(if outputs.is_empty() { Point::NothingStored } else { Point::EndUndone });
     Ok(state)
+}
+
+/// The files that an export made before and that still stand.
+fn former_standing(
+    store: &Store,
+    export: &ExportId,
+    stopped: Stopped<'_>,
+) -> Result<BTreeSet<PathBuf>, Stop> {
+    let mut standing = BTreeSet::new();
+    for output in store.former(export)?.map(|former| former.outputs).unwrap_or_default() {
+        if stands(&output, &output.path, stopped)? {
+            standing.insert(output.path);
+        }
+    }
+    Ok(standing)
 }
 
 /// F7 to F9 of an export whose outputs stand under their final names.
@@ -349,8 +395,11 @@ pub(super) fn roll_back(
 ) -> Result<(), Stop> {
     let names = Names::of(&spec.output);
     let outputs = store.outputs(export)?;
+    let former = store.former(export)?.map(|former| former.outputs).unwrap_or_default();
     for output in &outputs {
-        if stands(output, &output.path, stopped)? {
+        // Made again to the byte, it cannot be told from what stood there before, and that stays.
+        let stood = former.iter().any(|of| of.path == output.path && of.sha256 == output.sha256);
+        if !stood && stands(output, &output.path, stopped)? {
             fs::remove_file(&output.path).map_err(Stop::of_fs)?;
             reached(Point::OutputUndone);
         }

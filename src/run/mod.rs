@@ -3,6 +3,7 @@
 //! The dispatcher owns the order, the state file and the events; workers fetch, list and merge, and tell it what
 //! became of it. Nothing here parses job files, knows AWS or renders progress.
 
+mod again;
 mod check;
 mod closing;
 mod decide;
@@ -24,6 +25,7 @@ mod planner;
 mod prefixes;
 mod prepare;
 mod proof;
+mod prune;
 mod receive;
 mod recover;
 mod room;
@@ -42,6 +44,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use decide::Selection;
+
 use crate::archive::{Archive, Pace};
 use crate::clock::Clock;
 use crate::crash_point::{Point, reached};
@@ -53,12 +57,14 @@ use crate::model::report::{Outcome, RUN_SCHEMA, RunReport};
 use crate::model::{ExportId, Sha256Digest, UnlistedRange};
 use crate::store::{NewRun, RunId, Store, StoreError};
 
+pub use again::{Again, may_be_redone, may_be_retried};
 pub use check::{StreamChecks, check_streams};
 pub use decide::occupied;
 pub use disk::{DiskLimits, Disks, Space, SystemDisks};
-pub use planner::{NoEvents, PlanLimits, PlanRequest, plan};
+pub use planner::{NoEvents, PlanLimits, PlanRequest, plan, plan_again};
 pub use prefixes::{ListedPrefixes, list_streams};
 pub use prepare::Asked;
+pub use prune::{PruneRequest, prune};
 pub use stop::Stop;
 
 /// The job file, for the run's row and the manifests.
@@ -109,7 +115,17 @@ pub struct RunRequest {
 }
 
 /// Runs, and reports however it ends.
-pub async fn run(mut request: RunRequest) -> RunReport {
+pub async fn run(request: RunRequest) -> RunReport {
+    run_selected(request, None).await
+}
+
+/// Runs some of the exports that were begun before, and no others; `asked` is what the job file asks for, or for a
+/// finished export what it was resolved to.
+pub async fn run_again(request: RunRequest, again: &Again) -> RunReport {
+    run_selected(request, Some(again)).await
+}
+
+async fn run_selected(mut request: RunRequest, again: Option<&Again>) -> RunReport {
     let begun = Instant::now();
     let mut report = match recover_and_begin(&mut request) {
         Err(stop) => {
@@ -118,7 +134,7 @@ pub async fn run(mut request: RunRequest) -> RunReport {
             report
         }
         Ok((run, recovered)) => {
-            let report = carry_out(&mut request, recovered).await;
+            let report = carry_out(&mut request, again, recovered).await;
             record_end(&mut request.store, run, &report);
             kept::drop_old(&mut request.store, request.clock.now());
             // What was in a worker's hands is planned again, so that `status` shows no work that nobody does.
@@ -188,15 +204,21 @@ fn begin_run(store: &mut Store, job_file: Option<&JobFileFacts>) -> Result<RunId
     })
 }
 
-async fn carry_out(request: &mut RunRequest, recovered: BTreeSet<ExportId>) -> RunReport {
+async fn carry_out(
+    request: &mut RunRequest,
+    again: Option<&Again>,
+    recovered: BTreeSet<ExportId>,
+) -> RunReport {
     let asked = std::mem::take(&mut request.asked);
     let mut cancel = request.cancel.clone();
     let described = tokio::select! {
         described = prepare::describe(&*request.archive, &request.events, &asked) => described,
         () = cancelled(&mut cancel) => Err(Stop::Interrupted),
     };
+    let selection = Selection::of(again, request.whole_file, request.clock.now());
+    let stopped = || *request.cancel.borrow();
     let prepared = described.and_then(|streams| {
-        prepare::prepare(&mut request.store, asked, request.whole_file, &streams, &request.unlisted)
+        prepare::prepare(&mut request.store, asked, selection, (&streams, &request.unlisted), &stopped)
     });
     let prepared = match prepared {
         Ok(prepared) => prepared,

@@ -97,6 +97,7 @@ impl Tally<'_> {
             }
             Action::Resume(record) => (record.identity.id.clone(), PlanAction::Resume),
             Action::Begin(arn) => (ExportIdentity::of(spec, arn).id, PlanAction::New),
+            Action::Redo(record) => (record.identity.id.clone(), PlanAction::Redo),
         };
         let Assembled { sums, gaps, failure } = assembled.unwrap_or_default();
         let fails = failure.is_some();
@@ -168,7 +169,7 @@ impl Tally<'_> {
             self.decisions.exports.iter().enumerate().filter_map(|(place, decided)| match &decided.action {
                 Action::Pending | Action::Leave(_) => None,
                 Action::Refuse { denied, .. } => Some(*denied),
-                Action::Begin(_) | Action::Resume(_) => {
+                Action::Begin(_) | Action::Resume(_) | Action::Redo(_) => {
                     let failure = assembled.get(&place).and_then(|assembled| assembled.failure.as_ref());
                     Some(failure.is_some_and(|failure| failure.denied))
                 }
@@ -194,7 +195,7 @@ impl Tally<'_> {
 fn stream_of(action: &Action) -> Option<&StreamArn> {
     match action {
         Action::Begin(arn) => Some(arn),
-        Action::Resume(record) => Some(&record.stream_arn),
+        Action::Resume(record) | Action::Redo(record) => Some(&record.stream_arn),
         Action::Pending | Action::Refuse { .. } | Action::Leave(_) => None,
     }
 }

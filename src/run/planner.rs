@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
 
+use super::again::Again;
 use super::cancelled;
-use super::decide::{self, Action, Decided, Decisions};
+use super::decide::{self, Action, Decided, Decisions, Selection};
 use super::dispatcher::archive_failed;
 use super::kept::{self, Kept};
 use super::list::{self, ListedWindow};
@@ -68,9 +69,18 @@ pub struct PlanRequest {
 
 /// Plans, and reports however it ends.
 pub async fn plan(request: PlanRequest) -> PlanReport {
+    plan_selected(request, None).await
+}
+
+/// Plans what [`super::run_again`] would do.
+pub async fn plan_again(request: PlanRequest, again: &Again) -> PlanReport {
+    plan_selected(request, Some(again)).await
+}
+
+async fn plan_selected(request: PlanRequest, again: Option<&Again>) -> PlanReport {
     let mut cancel = request.cancel.clone();
     let made = tokio::select! {
-        made = make(request) => made,
+        made = make(request, again) => made,
         () = cancelled(&mut cancel) => Err(Stop::Interrupted),
     };
     made.unwrap_or_else(|stop| PlanReport::refused(stop.outcome(), stop.told()))
@@ -84,12 +94,13 @@ impl EventSink for NoEvents {
     fn event(&self, _event: RunEvent) {}
 }
 
-async fn make(mut request: PlanRequest) -> Result<PlanReport, Stop> {
+async fn make(mut request: PlanRequest, again: Option<&Again>) -> Result<PlanReport, Stop> {
     let asked = std::mem::take(&mut request.asked);
     let events: Arc<dyn EventSink> = Arc::new(NoEvents);
     let streams = prepare::describe(&*request.archive, &events, &asked).await?;
+    let selection = Selection::of(again, request.whole_file, request.clock.now());
     let (store, unlisted) = (&request.store, &request.unlisted);
-    let decisions = decide::decide(store, asked, request.whole_file, &streams, unlisted)?;
+    let decisions = decide::decide(store, asked, selection, &streams, unlisted)?;
     let planner = Planner { request: &request, decisions: &decisions, events, failed: Mutex::default() };
     let listed = planner.list_all().await?;
     Tally { request: &request, decisions: &decisions, listed, described: streams.len() as u64 }.report()
@@ -213,11 +224,13 @@ impl Planner<'_> {
                 chunk: spec.chunk,
             })
         };
+        let fresh = |stream: &StreamArn| {
+            let windows = plan::windows_of(spec);
+            (0..).zip(windows).map(|(seq, range)| window(stream, seq, range, false)).collect()
+        };
         match action {
-            Action::Begin(stream) => {
-                let windows = plan::windows_of(spec);
-                (0..).zip(windows).map(|(seq, range)| window(stream, seq, range, false)).collect()
-            }
+            Action::Begin(stream) => fresh(stream),
+            Action::Redo(record) => fresh(&record.stream_arn),
             Action::Resume(record) => match self.request.store.windows(&record.identity.id) {
                 Ok(windows) => windows
                     .iter()

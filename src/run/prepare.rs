@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
-use super::decide::{self, Action, Decided, Decisions};
+use super::again;
+use super::decide::{self, Action, Decided, Decisions, Selection};
+use super::finish::Stopped;
 use super::observe::Observer;
 use super::stop::Stop;
 use crate::archive::{Archive, ArchiveError, FailureKind, StreamDescription};
@@ -15,7 +17,7 @@ use crate::crash_point::{Point, reached};
 use crate::model::event::EventSink;
 use crate::model::{ExportId, ExportSpec, ExportState, StreamArn, StreamSelector, UnlistedRange};
 use crate::plan;
-use crate::store::{ExportRecord, Store};
+use crate::store::{ExportRecord, Redo, Store};
 
 /// How long streams that are described wait for one that is not, after the last that was: longer than most outages,
 /// and no night is lost to a single stream whose calls are throttled.
@@ -125,12 +127,12 @@ fn left_behind(selector: &StreamSelector) -> ArchiveError {
 pub(super) fn prepare(
     store: &mut Store,
     asked: Vec<Asked>,
-    whole_file: bool,
-    streams: &Streams,
-    unlisted: &[UnlistedRange],
+    selection: Selection<'_>,
+    (streams, unlisted): (&Streams, &[UnlistedRange]),
+    stopped: Stopped<'_>,
 ) -> Result<Prepared, Stop> {
     let Decisions { exports, superseded, streams } =
-        decide::decide(store, asked, whole_file, streams, unlisted)?;
+        decide::decide(store, asked, selection, streams, unlisted)?;
     for record in superseded.iter().filter(|record| !record.superseded) {
         store.set_superseded(&record.identity.id, true)?;
     }
@@ -141,6 +143,7 @@ pub(super) fn prepare(
             Action::Refuse { error, denied } => EntryKind::Refused { error, denied },
             Action::Leave(id) => EntryKind::Already(id),
             Action::Resume(record) => resume(store, *record)?,
+            Action::Redo(record) => redo(store, &record, stopped)?,
             Action::Begin(stream) => {
                 let windows = plan::windows_of(&spec);
                 let stored = store.insert_export(&stream, &spec, &windows)?;
@@ -151,6 +154,19 @@ pub(super) fn prepare(
         entries.push(Entry { spec, kind });
     }
     Ok(Prepared { entries, streams })
+}
+
+/// A1: takes a finished export up from nothing, if its files are as it left them.
+fn redo(store: &mut Store, record: &ExportRecord, stopped: Stopped<'_>) -> Result<EntryKind, Stop> {
+    if let Some(error) = again::compare(store, record, stopped)? {
+        return Ok(EntryKind::Refused { error, denied: false });
+    }
+    let id = &record.identity.id;
+    let amount = again::amount(store, record)?;
+    let windows = plan::windows_of(&record.spec);
+    store.redo_export(&Redo { export: id, from: record.state, amount, windows: &windows })?;
+    reached(Point::FormerKept);
+    Ok(EntryKind::Open(id.clone(), record.stream_arn.clone()))
 }
 
 /// Takes up an unfinished export.

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, named_par
 use super::Store;
 use super::error::{During, StoreError};
 use super::identity::{ExportIdentity, output_key};
+use super::outputs::delete_former;
 use super::runs::RunId;
 use super::values::{Unsigned, path_text, text_path};
 use super::windows::insert_windows;
@@ -155,14 +156,40 @@ impl Store {
         rows.collect::<rusqlite::Result<_>>().during("read unfinished exports")
     }
 
-    /// The unfinished exports that the same entry of a job file created as the export of that identity, superseded
-    /// ones included, oldest first; without that export itself.
-    pub fn unfinished_beside(&self, identity: &ExportIdentity) -> Result<Vec<ExportRecord>, StoreError> {
+    /// The streams that exports are of, each once.
+    pub fn streams(&self) -> Result<Vec<StreamArn>, StoreError> {
+        const SELECT: &str = "select distinct stream_arn from export";
+        let mut select = self.connection.prepare_cached(SELECT).during("read the streams")?;
+        let rows = select.query_map([], |row| row.get(0)).during("read the streams")?;
+        rows.collect::<rusqlite::Result<_>>().during("read the streams")
+    }
+
+    /// The unfinished exports that one entry of a job file created, superseded ones included, oldest first.
+    pub fn unfinished_with_resume_key(&self, resume_key: &str) -> Result<Vec<ExportRecord>, StoreError> {
         const SELECT: &str = "
             select * from export
-            where resume_key = :key and id <> :id and state in ('planning', 'fetching', 'merging', 'failed')
+            where resume_key = :key and state in ('planning', 'fetching', 'merging', 'failed')
             order by seq";
-        self.select_exports(SELECT, named_params! { ":key": identity.resume_key, ":id": identity.id })
+        self.select_exports(SELECT, named_params! { ":key": resume_key })
+    }
+
+    /// The ids that begin with `prefix`, in their order; all, if it is empty.
+    pub fn ids_with_prefix(&self, prefix: &str) -> Result<Vec<ExportId>, StoreError> {
+        // After every digit of an id; so the index is used, as it is not with `like`.
+        const SELECT: &str = "select id from export where id >= :prefix and id < :prefix || 'g' order by id";
+        let mut select = self.connection.prepare_cached(SELECT).during("look up an export's id")?;
+        let rows = select.query_map(named_params! { ":prefix": prefix }, |row| row.get(0));
+        rows.during("look up an export's id")?
+            .collect::<rusqlite::Result<_>>()
+            .during("look up an export's id")
+    }
+
+    /// The failed exports that are not superseded, oldest first.
+    pub fn failed(&self) -> Result<Vec<ExportId>, StoreError> {
+        const SELECT: &str = "select id from export where state = 'failed' and superseded = 0 order by seq";
+        let mut select = self.connection.prepare_cached(SELECT).during("read failed exports")?;
+        let rows = select.query_map([], |row| row.get(0)).during("read failed exports")?;
+        rows.collect::<rusqlite::Result<_>>().during("read failed exports")
     }
 
     /// The finished export of that content, whatever its output path; the latest if there are several.
@@ -316,7 +343,8 @@ impl ExportStep<'_> {
         const UPDATE: &str = "
             update export set
               state = :to, updated_ms = :now, finished_ms = :finished, run_id = coalesce(:run, run_id),
-              error = :error, manifest_path = :manifest, warnings = coalesce(:warnings, warnings)
+              error = :error, manifest_path = :manifest, warnings = coalesce(:warnings, warnings),
+              former_amount = case when :finished is null then former_amount end
             where id = :id and state = :from";
         let Self { id, from, event, now, run } = *self;
         let to = from.after(event).ok_or(StoreError::IllegalExportEvent { state: from, event })?;
@@ -334,6 +362,9 @@ impl ExportStep<'_> {
             ":manifest": facts.manifest.map(path_text).transpose()?,
             ":warnings": warnings,
         };
+        if to.is_final() {
+            delete_former(transaction, id)?;
+        }
         let mut update = transaction.prepare_cached(UPDATE).during("change an export's state")?;
         match update.execute(values).during("change an export's state")? {
             1 => Ok(to),

@@ -17,11 +17,12 @@ use crate::fs;
 const MIGRATION_STEPS: &[M<'_>] = &[
     M::up(include_str!("../../migrations/0001_begin.sql")),
     M::up(include_str!("../../migrations/0002_listing.sql")),
+    M::up(include_str!("../../migrations/0003_redo.sql")),
 ];
 const MIGRATIONS: Migrations<'_> = Migrations::from_slice(MIGRATION_STEPS);
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: i64 = 2;
+pub const SCHEMA_VERSION: i64 = 3;
 
 /// "KVSE", as the first migration writes it.
 const APPLICATION_ID: u32 = 0x4b56_5345;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Row, Transaction, named_params};
+use rusqlite::{OptionalExtension, Row, Transaction, named_params};
 
 use super::Store;
 use super::error::{During, StoreError};
@@ -56,6 +56,15 @@ pub struct ExpectedOutput {
     pub size_bytes: u64,
     /// Its hash.
     pub sha256: Sha256Digest,
+}
+
+/// What an export was that is being made again: it stands until the new one is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Former {
+    /// How much it holds: fragments, or with fixed windows milliseconds of its videos.
+    pub amount: u64,
+    /// Its files.
+    pub outputs: Vec<ExpectedOutput>,
 }
 
 /// How an export ends, in this run or for good.
@@ -115,6 +124,27 @@ impl Store {
         const SELECT: &str = "
             select role, part, path, size_bytes, sha256 from output where export_id = :export
             order by case role when 'video' then 0 when 'manifest' then 1 else 2 end, part";
+        self.select_outputs(SELECT, export)
+    }
+
+    /// What an export that is made again was before; `None` for any other.
+    pub fn former(&self, export: &ExportId) -> Result<Option<Former>, StoreError> {
+        const AMOUNT: &str =
+            "select former_amount from export where id = :export and former_amount is not null";
+        const SELECT: &str = "
+            select role, part, path, size_bytes, sha256 from former_output where export_id = :export
+            order by case role when 'video' then 0 when 'manifest' then 1 else 2 end, part";
+        let mut select = self.connection.prepare_cached(AMOUNT).during("read what an export was before")?;
+        let amount = select.query_row(named_params! { ":export": export }, |row| row.get::<_, Unsigned>(0));
+        match amount.optional().during("read what an export was before")? {
+            Some(Unsigned(amount)) => {
+                Ok(Some(Former { amount, outputs: self.select_outputs(SELECT, export)? }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn select_outputs(&self, query: &str, export: &ExportId) -> Result<Vec<ExpectedOutput>, StoreError> {
         let read = |row: &Row<'_>| {
             Ok(ExpectedOutput {
                 role: row.get("role")?,
@@ -124,7 +154,7 @@ impl Store {
                 sha256: row.get("sha256")?,
             })
         };
-        let mut select = self.connection.prepare_cached(SELECT).during("read expected files")?;
+        let mut select = self.connection.prepare_cached(query).during("read expected files")?;
         let rows =
             select.query_map(named_params! { ":export": export }, read).during("read expected files")?;
         rows.collect::<rusqlite::Result<_>>().during("read expected files")
@@ -152,4 +182,20 @@ pub(super) fn delete_outputs(transaction: &Transaction<'_>, export: &ExportId) -
     const DELETE: &str = "delete from output where export_id = :export";
     transaction.execute(DELETE, named_params! { ":export": export }).during("forget expected files")?;
     Ok(())
+}
+
+/// Makes the files of a finished export those that it had before it is made again.
+pub(super) fn keep_as_former(transaction: &Transaction<'_>, export: &ExportId) -> Result<(), StoreError> {
+    const INSERT: &str = "
+        insert into former_output (export_id, role, part, path, size_bytes, sha256)
+        select export_id, role, part, path, size_bytes, sha256 from output where export_id = :export";
+    transaction.execute(INSERT, named_params! { ":export": export }).during("keep what an export was")?;
+    delete_outputs(transaction, export)
+}
+
+/// Forgets what an export was before it was made again.
+pub(super) fn delete_former(transaction: &Transaction<'_>, export: &ExportId) -> Result<(), StoreError> {
+    const DELETE: &str = "delete from former_output where export_id = :export";
+    let mut delete = transaction.prepare_cached(DELETE).during("forget what an export was")?;
+    delete.execute(named_params! { ":export": export }).during("forget what an export was").map(drop)
 }

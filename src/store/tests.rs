@@ -235,11 +235,19 @@ const VERSION_2_ROWS: &str = "
     from export join window on export_id = id where window.seq = 0;
 ";
 
+/// What version 3 wrote beside that. Never edit.
+const VERSION_3_ROWS: &str = "
+    update export set former_amount = 2;
+    insert into former_output (export_id, role, part, path, size_bytes, sha256)
+    select export_id, role, part, path, size_bytes, sha256 from output;
+";
+
 /// A state file as an older version left it, with rows in every table that it had.
 fn file_of_version(version: usize) -> (tempfile::TempDir, PathBuf) {
-    const STEPS: [(&str, &str); 2] = [
+    const STEPS: [(&str, &str); 3] = [
         (include_str!("../../migrations/0001_begin.sql"), VERSION_1_ROWS),
         (include_str!("../../migrations/0002_listing.sql"), VERSION_2_ROWS),
+        (include_str!("../../migrations/0003_redo.sql"), VERSION_3_ROWS),
     ];
     assert_eq!(STEPS.len(), usize::try_from(SCHEMA_VERSION).expect("small"), "every version has its rows");
     let folder = tempfile::tempdir().expect("folder");
@@ -257,7 +265,7 @@ fn file_of_version(version: usize) -> (tempfile::TempDir, PathBuf) {
 
 #[test]
 fn a_file_of_every_version_opens_with_its_rows() {
-    for version in [1, 2] {
+    for version in [1, 2, 3] {
         let (_folder, path) = file_of_version(version);
         expect_rows_of_version_1(&path);
         let store = Store::open(&path, clock()).expect("opened");
@@ -270,6 +278,9 @@ fn a_file_of_every_version_opens_with_its_rows() {
         assert_eq!(kept.is_some(), version >= 2);
         let kept = kept.map(|kept| (kept.listed_at.get(), kept.fragments.unpack().expect("whole").len()));
         assert!(kept.is_none_or(|kept| kept == (7_300_000, 2)), "{kept:?}");
+        let former = store.former(&ExportId("0123456789abcdef".into())).expect("read");
+        let former = former.map(|former| (former.amount, former.outputs.len()));
+        assert_eq!(former, (version >= 3).then_some((2, 1)));
     }
 }
 
@@ -462,9 +473,8 @@ fn an_export_is_found_by_each_of_its_hashes() {
     let record = bench.store.export(&id).expect("read").expect("there");
     assert_eq!((record.spec.clone(), record.stream_arn.clone()), (spec("night"), arn()));
     assert_eq!((record.state, record.created, record.totals.windows), (ExportState::Planning, NOW, 2));
-    assert_eq!(bench.store.unfinished_beside(&record.identity).expect("read"), [], "but itself");
-    let tomorrow = ExportIdentity { id: ExportId("tomorrow's".into()), ..record.identity.clone() };
-    assert_eq!(bench.store.unfinished_beside(&tomorrow).expect("read"), std::slice::from_ref(&record));
+    let of_text = bench.store.unfinished_with_resume_key(&record.identity.resume_key).expect("read");
+    assert_eq!(of_text, std::slice::from_ref(&record));
     let unfinished =
         UnfinishedExport { id: id.clone(), stream: arn(), job: "night".into(), superseded: false };
     assert_eq!(bench.store.unfinished().expect("read"), [unfinished]);
@@ -966,12 +976,79 @@ fn a_redone_export_starts_from_nothing_but_its_requests() {
     bench.store.set_outputs(&export, &outputs()).expect("stored");
     bench.store.finish_export(&export, ExportState::Merging, &finish(ExportEvent::Completed)).expect("done");
 
-    bench.store.redo_export(&export, ExportState::Done, &[range(0, 2)]).expect("redone");
+    let windows = [range(0, 2)];
+    let redo = Redo { export: &export, from: ExportState::Done, amount: 5, windows: &windows };
+    bench.store.redo_export(&redo).expect("redone");
+    let former = Former { amount: 5, outputs: outputs() };
+    assert_eq!(bench.store.former(&export).expect("read"), Some(former), "what stands is still known");
     assert_eq!(bench.state(&export), ExportState::Planning);
     assert_eq!(bench.store.windows(&export).expect("read").len(), 1);
     assert_eq!(bench.store.chunk_counts(&export).expect("read"), ChunkCounts::default());
     assert_eq!(bench.store.outputs(&export).expect("read"), []);
     bench.store.store_window_plan(&export, 0, &plan(2)).expect("planned anew");
+}
+
+#[test]
+fn what_an_export_was_is_forgotten_when_it_is_finished_anew() {
+    let (mut bench, export, ids) = Bench::with_chunks(1);
+    bench.fetch_all(&ids);
+    bench.move_export(&export, ExportState::Fetching, ExportEvent::MergeStarted);
+    bench.store.set_outputs(&export, &outputs()).expect("stored");
+    bench.store.finish_export(&export, ExportState::Merging, &finish(ExportEvent::Completed)).expect("done");
+    let windows = [range(0, 1)];
+    let redo = Redo { export: &export, from: ExportState::Done, amount: 5, windows: &windows };
+    bench.store.redo_export(&redo).expect("redone");
+    bench.store.store_window_plan(&export, 0, &plan(1)).expect("planned anew");
+    bench.move_export(&export, ExportState::Planning, ExportEvent::GaveUp);
+    assert!(bench.store.former(&export).expect("read").is_some(), "failed is not finished");
+    bench.store.reopen_failed(&export).expect("reopened");
+    let chunks: Vec<ChunkId> =
+        bench.store.leaf_chunks(&export).map(|chunk| chunk.expect("read").id).collect();
+    bench.fetch_all(&chunks);
+    bench.move_export(&export, ExportState::Fetching, ExportEvent::MergeStarted);
+    bench.store.finish_export(&export, ExportState::Merging, &finish(ExportEvent::Completed)).expect("done");
+    assert_eq!(bench.store.former(&export).expect("read"), None);
+}
+
+#[test]
+fn only_finished_and_superseded_exports_are_forgotten_and_nothing_of_them_is_left() {
+    let (mut bench, export, ids) = Bench::with_chunks(1);
+    bench.start(ids[0]);
+    let children = bench.store.split_chunk(ids[0], &[new_chunk(0, 2), new_chunk(2, 3)]).expect("split");
+    bench.fetch_all(&[children[0]]);
+    assert!(matches!(bench.store.forget_export(&export), Err(StoreError::Conflict { .. })));
+    assert!(!bench.store.chunk_counts(&export).expect("read").tally().eq(&ChunkCounts::default().tally()));
+    bench.store.set_superseded(&export, true).expect("marked");
+    bench.store.lose_fetched(&export).expect("given up");
+    assert_eq!(bench.store.chunk_counts(&export).expect("read").in_state(ChunkState::Fetched).chunks, 0);
+    bench.store.forget_export(&export).expect("forgotten");
+    for table in ["export", "window", "chunk", "chunk_count", "attempt", "output", "former_output"] {
+        let count = format!("select count(*) from {table}");
+        let left: i64 = bench.store.connection.query_row(&count, [], |row| row.get(0)).expect("counted");
+        assert_eq!(left, 0, "{table}");
+    }
+}
+
+#[test]
+fn no_look_up_of_an_asked_export_reads_the_whole_table() {
+    let bench = Bench::new();
+    for condition in [
+        "id = 'x'",
+        "id >= 'x' and id < 'xg'",
+        "content_id = 'x' and state in ('done', 'partial', 'empty') order by finished_ms desc, seq desc limit 1",
+        "resume_key = 'x' and state in ('planning', 'fetching', 'merging', 'failed') order by seq",
+        "output_key = 'x' order by seq",
+        "state = 'failed' and superseded = 0 order by seq",
+    ] {
+        let explain = format!("explain query plan select * from export where {condition}");
+        let mut plan = bench.store.connection.prepare(&explain).expect("valid");
+        let steps: Vec<String> = plan
+            .query_map([], |row| row.get("detail"))
+            .expect("read")
+            .collect::<Result<_, _>>()
+            .expect("read");
+        assert!(steps[0].starts_with("SEARCH export USING INDEX"), "{condition}: {steps:?}");
+    }
 }
 
 // Counters.

@@ -1,0 +1,78 @@
+//! `kvs-export prune`: forgets old exports. No request is sent.
+
+use std::sync::Arc;
+
+use super::asking::{self, Read};
+use super::document::{self, Document};
+use super::error::CommandError;
+use super::plan::{self, Listing};
+use super::signals;
+use crate::cli::{AskedArgs, GlobalArgs, PruneArgs};
+use crate::clock::{Clock, SystemClock};
+use crate::exit_code;
+use crate::fs;
+use crate::job::Duration;
+use crate::model::UtcMillis;
+use crate::model::prune_report::PruneReport;
+use crate::report;
+use crate::run::{self as runner, PruneRequest};
+use crate::store::{StateLock, Store};
+
+/// A day is 24 hours here: nobody's local days are meant.
+const MILLIS_PER_DAY: i64 = 86_400_000;
+
+/// Forgets and reports; standard output holds one document whatever happens.
+pub(super) fn prune(args: &PruneArgs, global: &GlobalArgs) -> u8 {
+    match forget(args) {
+        Ok(report) => {
+            let code = exit_code::of(report.outcome);
+            document::show(&report, code, global, |color| report::prune_text(&report, color))
+        }
+        Err(error) => document::refuse(Document::Prune, &error, global),
+    }
+}
+
+fn forget(args: &PruneArgs) -> Result<PruneReport, CommandError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let before = before(&args.older_than, clock.now())?;
+    let asked = AskedArgs {
+        jobs: args.jobs.clone(),
+        only: Vec::new(),
+        state: args.state.clone(),
+        emulator: args.emulator,
+    };
+    let Read { file, asking, .. } = asking::read(&asked, &*clock, |_, _| ())?;
+    let cancel = signals::cancel_on_signals()?;
+    let stopped = || *cancel.borrow();
+    let (work, dry_run) = (&file.work, args.dry_run);
+    let prune = |mut store: Store| {
+        let asked = asking.as_recorded(&file, &store)?;
+        let request = PruneRequest { asked: &asked, before, work, dry_run, stopped: &stopped };
+        Ok(runner::prune(&mut store, &request))
+    };
+    if dry_run {
+        return prune(plan::open(&file.state, Listing::Forget, &clock)?);
+    }
+    // Where there is nothing yet, nothing is made.
+    if !file.state.exists() {
+        return Ok(PruneReport::new(false, before));
+    }
+    let lock = StateLock::acquire(&file.state, &*clock)?;
+    let store = Store::open(&file.state, Arc::clone(&clock))?;
+    fs::create_dir_all(&file.work)?;
+    let work_lock =
+        fs::lock_folder(&file.work)?.ok_or_else(|| CommandError::WorkLocked { path: file.work.clone() })?;
+    let report = prune(store);
+    drop((work_lock, lock));
+    report
+}
+
+/// When an export must have changed last that is of that age now.
+fn before(age: &str, now: UtcMillis) -> Result<UtcMillis, CommandError> {
+    let age = Duration::parse(age).map_err(|refusal| {
+        let accepted = refusal.accepted.map(|form| format!("; accepted: {form}")).unwrap_or_default();
+        CommandError::Usage(format!("--older-than: {}{accepted}", refusal.message))
+    })?;
+    let millis = i64::try_from(age.millis).unwrap_or(i64::MAX);
+    Ok(now - (i64::from(age.days) * MILLIS_PER_DAY).saturating_add(millis))
+}
