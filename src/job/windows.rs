@@ -61,8 +61,8 @@ impl Split {
     }
 }
 
-/// The next full hour of the local clock, or the instant at which it is set, if that comes first: otherwise an hour in
-/// which clocks are set back by half of one would be a window of 90 minutes.
+/// The next full hour of the local clock, or the instant at which it is set, if that comes first: clocks are not only
+/// set at full hours, and then what follows is no longer that hour.
 fn next_hour(after: UtcMillis, zone: &Zone) -> Result<UtcMillis, Refusal> {
     let timestamp = after.to_jiff().ok_or_else(out_of_range)?;
     let offset = zone.rules().to_offset(timestamp);
