@@ -11,6 +11,7 @@ use crate::model::spec::RangeAnchor;
 use crate::model::{ExportSpec, RangeText, StreamPrefix, TimeRange, UnlistedRange, UtcMillis};
 
 const MILLIS_PER_MINUTE: i64 = 60_000;
+const MILLIS_PER_DAY: i64 = 1_440 * MILLIS_PER_MINUTE;
 
 /// A clip's end must be later than its start, and both are inside.
 const SHORTEST_WINDOW_MS: i64 = 2;
@@ -48,7 +49,7 @@ pub(super) struct Resolution {
 /// A range with its windows.
 struct ResolvedRange {
     windows: Vec<Window>,
-    /// Whether they are none of the range, but the first after it.
+    /// Whether they are none of the range as it is today, which has none, but the next: they wait in any case.
     to_come: bool,
     text: RangeText,
     /// The time of day that decides what is over.
@@ -111,7 +112,7 @@ impl JobFile {
             for range in &job.ranges {
                 let Some(range) = resolve_range(&context, job, range, now) else { continue };
                 for window in &range.windows {
-                    let pending = window.range.end() > range.now;
+                    let pending = range.to_come || window.range.end() > range.now;
                     for spec in self.exports(&context, job, (&chosen, &range.text), window) {
                         expansion.exports.push(Resolved { spec, pending, line: job.line });
                         if !range.to_come {
@@ -225,12 +226,22 @@ fn resolve_range(
             (TimeExpression::Ago(length), TimeExpression::Ago(super::Duration::default()), minute)
         }
     };
-    let resolve = |time: TimeExpression, side: Side, place: &Place| {
+    let resolve = |time: TimeExpression, side: Side, now: UtcMillis, place: &Place| {
         time.resolve(side, now, zone).map_err(|refusal| context.report(place, refusal)).ok()
     };
-    let start = resolve(from, Side::From, &range.from_place);
-    let end = resolve(to, Side::To, &range.to_place);
-    let (start, end) = (Bound::from(start?), Bound::from(end?));
+    let bounds = |now: UtcMillis| {
+        let start = resolve(from, Side::From, now, &range.from_place);
+        let end = resolve(to, Side::To, now, &range.to_place);
+        Some((Bound::from(start?), Bound::from(end?)))
+    };
+    let (mut start, mut end) = bounds(now)?;
+    let mut to_come = false;
+    if start.instant == end.instant && start.is_moved() && end.is_moved() {
+        // On one day of the year; the job file is right on all others.
+        (start, end) = bounds(now + MILLIS_PER_DAY)?;
+        start.warnings.insert(0, format!("the range from {from} to {to} is left out: the clocks skip it"));
+        to_come = true;
+    }
     let refuse = |refusal: Refusal| context.report(&range.to_place, refusal);
     let is_cut = job.split.is_some() || job.daily.is_some();
     if end.instant > now && to.is_absolute() && !is_cut {
@@ -244,7 +255,6 @@ fn resolve_range(
         refuse(not_after(start.instant, end.instant));
         return None;
     };
-    let mut to_come = false;
     let mut windows = vec![whole];
     if is_cut {
         let zone = zone.ok_or_else(TimeExpression::zone_needed).map_err(refuse).ok()?;

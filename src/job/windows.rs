@@ -247,6 +247,11 @@ impl Bound {
         Self { instant, warnings: Vec::new() }
     }
 
+    /// Whether its time does not exist, or exists twice.
+    pub(super) fn is_moved(&self) -> bool {
+        !self.warnings.is_empty()
+    }
+
     /// This bound, unless `other` replaces it; of two that are one instant both have something to say.
     fn or(mut self, other: &Self, replaced_by: impl Fn(&UtcMillis, &UtcMillis) -> bool) -> Self {
         if replaced_by(&self.instant, &other.instant) {

@@ -99,15 +99,19 @@ def ranges(job, now, zone):
         length = job["last"].strip('"')
         start = bound(f"-{length}", "from", now, zone)
         return [(start, now)]
+    # A range that is skipped as a whole waits for the next day's.
     pairs = re.findall(r'from = ([^,}]+?), to = ([^,}]+?) *}', job.get("ranges", "")) or [(job["from"], job["to"])]
-    return [(bound(start, "from", now, zone), bound(end, "to", now, zone)) for start, end in pairs]
+    found = [(bound(start, "from", now, zone), bound(end, "to", now, zone)) for start, end in pairs]
+    return found if all(start < end for start, end in found) else ranges(job, now + DAY, zone)
 
 
 def windows(job, now):
     """What a job exports: begin and end of each window, in seconds since 1970."""
     zone = ZoneInfo(job["time_zone"].strip('"'))
     found = []
-    for start, end in ranges(job, now, zone):
+    asked = ranges(job, now, zone)
+    moved = "last" not in job and "ranges" not in job and bound(job["from"], "from", now, zone) != asked[0][0]
+    for start, end in asked:
         wall = Wall(zone, start - 4 * DAY, end + 3 * DAY)
         spans = [(start, end)]
         if "daily" in job:
@@ -122,7 +126,7 @@ def windows(job, now):
             # A range that moves waits for the next window.
             later = Wall(zone, now - 2 * DAY, now + 12 * DAY).daily(job["daily"].strip('"'), days)
             found = [next(span for span in later if span[0] >= max(end, now))]
-    return found, zone
+    return found, zone, moved
 
 
 def length(span):
@@ -133,10 +137,10 @@ def length(span):
 
 
 def rows(job, now):
-    found, zone = windows(job, now)
+    found, zone, moved = windows(job, now)
     for start, end in found:
         shown = [datetime.fromtimestamp(at, zone).strftime("%a %Y-%m-%dT%H:%M:%S%z") for at in (start, end)]
-        pending = "  pending" if end > now else ""
+        pending = "  pending" if moved or end > now else ""
         yield f"    {shown[0]}  {shown[1]}  {length(end - start)}{pending}"
 
 

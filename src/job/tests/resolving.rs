@@ -225,6 +225,12 @@ fn every_key_of_a_job_beats_its_default() {
         ("edges", "\"inside\"", "\"cover\""),
         ("timeline", "\"wallclock\"", "\"compact\""),
         ("split", "\"1d\"\ntime_zone = \"UTC\"", "\"1h\"\ntime_zone = \"UTC\""),
+        ("daily", "\"18:00-06:00\"\ntime_zone = \"UTC\"", "\"08:00-17:00\"\ntime_zone = \"UTC\""),
+        (
+            "days",
+            "[\"mon\"]\ndaily = \"18:00-06:00\"\ntime_zone = \"UTC\"",
+            "[\"tue\"]\ndaily = \"18:00-06:00\"\ntime_zone = \"UTC\"",
+        ),
         ("gaps", "\"fail\"", "\"accept\""),
         ("gap_tolerance", "\"1s\"", "\"auto\""),
         ("settle", "\"1s\"", "\"2s\""),
