@@ -10,12 +10,12 @@ mod place;
 use std::collections::BTreeSet;
 
 use kvs_export::emulator::Camera;
-use kvs_export::model::plan_report::{PlanAction, PlanReport, PlannedExport};
+use kvs_export::model::plan_report::{PlanAction, PlannedExport};
 use kvs_export::model::report::{ExportReport, ExportStatus, RunReport};
 use kvs_export::model::{TimeRange, UtcMillis};
 use serde_json::Value;
 
-use place::{DAY, HOUR, MINUTE, Place, Service, TUESDAY, only_export};
+use place::{DAY, HOUR, MINUTE, Place, Planned, Service, TUESDAY, only_export};
 
 /// When last night is over.
 const MORNING: i64 = TUESDAY + 3 * MINUTE;
@@ -72,7 +72,7 @@ fn place() -> Place {
 
 /// A plan and the run after it.
 struct Went {
-    plan: PlanReport,
+    plan: Planned,
     run: RunReport,
     clips: usize,
 }
@@ -91,9 +91,9 @@ fn go_only(place: &Place, jobs: &str, only: &[&str], now: i64, service: Service)
         expect_as_planned(planned, ran, service);
     }
     if service == Service::Good {
-        assert_eq!(clips as u64, plan.totals.calls.get_clip, "{plan:#?}");
+        assert_eq!(clips as u64, plan.report.totals.calls.get_clip, "{plan:#?}");
     }
-    let superseded = |plan: &PlanReport| -> BTreeSet<String> {
+    let superseded = |plan: &Planned| -> BTreeSet<String> {
         let exports = plan.exports.iter().filter(|export| export.action == PlanAction::Superseded);
         exports.map(|export| export.id.as_ref().expect("it is known").to_string()).collect()
     };
@@ -138,7 +138,7 @@ fn shown_as_superseded(place: &Place) -> BTreeSet<String> {
 }
 
 /// What a plan would do, a word for each export, with the chunks that are there of a resumed one.
-fn actions(plan: &PlanReport) -> Vec<String> {
+fn actions(plan: &Planned) -> Vec<String> {
     let word = |export: &PlannedExport| match export.action {
         PlanAction::Resume => format!("resume {} of {}", export.chunks.fetched, export.chunks.total),
         _ if export.error.is_some() => "error".to_owned(),

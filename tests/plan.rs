@@ -209,6 +209,21 @@ fn an_export_that_left_the_job_file_unfinished_comes_last_as_superseded() {
 }
 
 #[test]
+fn the_text_tells_each_export_when_it_is_listed_and_the_document_is_whole_when_planning_breaks_off() {
+    let rule = FaultRule::always(Api::ListFragments, Fault::ExpiredToken).on_stream("yard");
+    let cameras = ["gate", "dock", "yard"].map(Camera::steady);
+    let scene = Scene::new(EmulatorConfig { faults: vec![rule], ..EmulatorConfig::with_cameras(cameras) });
+    scene.write_jobs("", &[job("one", "gate"), job("two", "dock"), job("three", "yard")]);
+    let told = text(&scene);
+    assert!(told.starts_with("+ new  one  gate  "), "{told}");
+    assert!(told.contains("\nerror: AWS does not accept the credentials"), "{told}");
+    assert!(!told.contains("three"), "{told}");
+    let plan = scene.plan().expect_code(5);
+    assert_eq!((&plan.report["outcome"], &plan.report["exports"]), (&json!("auth"), &json!([])));
+    assert!(plan.report["totals"].is_object() && plan.report["listing"].is_object(), "{:#}", plan.report);
+}
+
+#[test]
 fn a_window_that_is_not_over_is_pending_and_costs_nothing() {
     let scene = scene();
     let pending = format!(

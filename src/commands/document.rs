@@ -1,5 +1,7 @@
 //! The one document that every command writes to standard output, also when it cannot begin.
 
+use std::io;
+
 use serde::Serialize;
 
 use super::error::CommandError;
@@ -74,7 +76,7 @@ impl Document {
     pub(super) fn refused(self, outcome: Outcome, error: String) -> Result<String, serde_json::Error> {
         match self {
             Self::Run => report::json(&RunReport::refused(outcome, error)),
-            Self::Plan => report::json(&PlanReport::refused(outcome, error)),
+            Self::Plan => report::plan_json(&PlanReport::refused(outcome, error)),
             Self::Validate => report::json(&ValidateReport::new(Vec::new(), Some((outcome, error)))),
             Self::Status => report::json(&StatusReport::refused(error)),
             Self::Prune => report::json(&PruneReport::refused(outcome, error)),
@@ -132,14 +134,22 @@ pub(super) fn refuse(document: Document, error: &CommandError, global: &GlobalAr
 
 /// Writes a document; a failure to make or write it is the command's failure.
 fn write(document: Result<String, serde_json::Error>, code: u8, global: &GlobalArgs) -> u8 {
-    let failed = match document {
-        Ok(document) => match report::print(&document) {
-            Ok(()) => return code,
-            Err(source) => CommandError::Io { what: "write to standard output", source },
-        },
-        Err(error) => CommandError::Io { what: "write the document as JSON", source: error.into() },
-    };
-    complain(&failed, stderr_color(global));
+    match document {
+        Ok(document) => written(report::print(&document), code, global),
+        Err(error) => failed("write the document as JSON", error.into(), code, global),
+    }
+}
+
+/// The exit code of a command whose document was written, or could not be.
+pub(super) fn written(result: io::Result<()>, code: u8, global: &GlobalArgs) -> u8 {
+    match result {
+        Ok(()) => code,
+        Err(source) => failed("write to standard output", source, code, global),
+    }
+}
+
+fn failed(what: &'static str, source: io::Error, code: u8, global: &GlobalArgs) -> u8 {
+    complain(&CommandError::Io { what, source }, stderr_color(global));
     if code == exit_code::DONE { exit_code::UNEXPECTED } else { code }
 }
 

@@ -1,20 +1,21 @@
 //! `kvs-export plan`, and `run --dry-run`: what a run would do.
 
-use std::path::{Path, PathBuf};
+use std::io::{self, Stdout};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::asking::{self, Read};
 use super::document::{self, Document};
 use super::error::CommandError;
 use super::expansion::{AskedFor, Lister};
-use super::{session, signals};
+use super::{session, signals, stdout_color};
 use crate::archive::Assembled;
 use crate::cli::{AskedArgs, GlobalArgs};
 use crate::clock::{Clock, SystemClock};
 use crate::emulator::Emulator;
 use crate::exit_code;
 use crate::model::plan_report::PlanReport;
-use crate::report;
+use crate::report::{OutputFormat, PlanForm, PlanPrinter};
 use crate::run::{self as runner, Again, NoEvents, PlanLimits, PlanRequest};
 use crate::store::{StateLock, Store, StoreError};
 
@@ -39,7 +40,7 @@ pub(super) async fn plan_selected(
     global: &GlobalArgs,
     select: impl FnOnce(&mut Read, &Store) -> Result<Option<Again>, CommandError>,
 ) -> u8 {
-    let (report, folder) = match make(args, listing, select).await {
+    let (report, printer) = match make(args, listing, global, select).await {
         Ok(made) => made,
         Err(error) => return document::refuse(Document::Plan, &error, global),
     };
@@ -48,8 +49,7 @@ pub(super) async fn plan_selected(
     {
         tell(&format!("the listing is not kept for the next run: {reason}"));
     }
-    let text = |color| report::plan_text(&report, &folder, color);
-    document::answer(&report, exit_code::of(report.outcome), global, text)
+    document::written(printer.finish(&report), exit_code::of(report.outcome), global)
 }
 
 fn tell(note: &str) {
@@ -58,12 +58,13 @@ fn tell(note: &str) {
     drop(writeln!(std::io::stderr().lock(), "note: {note}"));
 }
 
-/// Plans; also gives the job file's folder.
+/// Plans, and writes the exports.
 async fn make(
     args: &AskedArgs,
     listing: Listing,
+    global: &GlobalArgs,
     select: impl FnOnce(&mut Read, &Store) -> Result<Option<Again>, CommandError>,
-) -> Result<(PlanReport, PathBuf), CommandError> {
+) -> Result<(PlanReport, Arc<PlanPrinter<Stdout>>), CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let cancel = signals::cancel_on_signals()?;
     let mut read = asking::read(args, &*clock, |_, _| ())?;
@@ -74,6 +75,14 @@ async fn make(
     let Assembled { archive, .. } = session::connect(file, emulator.as_ref()).await?;
     let lister = Lister { archive: &*archive, events: Arc::new(NoEvents), cancel: cancel.clone() };
     let AskedFor { asked, unlisted, pages } = read.asking.complete(file, &store, lister).await?;
+    let form = match global.format {
+        OutputFormat::Json => PlanForm::Json,
+        OutputFormat::Text => PlanForm::Text {
+            folder: read.facts.path.parent().unwrap_or(Path::new("/")).to_owned(),
+            color: stdout_color(global),
+        },
+    };
+    let printer = Arc::new(PlanPrinter::new(form, io::stdout()));
     let request = PlanRequest {
         asked,
         unlisted,
@@ -92,6 +101,7 @@ async fn make(
             max_bytes: limits.max_bytes,
         },
         clock,
+        told: printer.clone(),
         cancel,
     };
     let report = match &again {
@@ -101,8 +111,7 @@ async fn make(
     if let Some(emulator) = emulator {
         emulator.stop().await;
     }
-    let folder = read.facts.path.parent().unwrap_or(Path::new("/")).to_owned();
-    Ok((report, folder))
+    Ok((report, printer))
 }
 
 /// Opens the state file for reading; where there is none, an empty one that is nowhere.

@@ -179,18 +179,28 @@ pub struct PlanListing {
     pub not_kept: Option<String>,
 }
 
-/// A plan.
+/// Takes a plan's exports one by one: a plan of any length needs no memory for them.
+pub trait PlanSink: Send + Sync {
+    /// Whether each export is to be told as soon as it is listed. When it has its turn among the others is not known
+    /// then: [`PlanSink::late`] tells it at the end.
+    fn is_early(&self) -> bool;
+
+    /// Takes the next export: those of the job file in its order, then the ranges of prefixes that could not be listed,
+    /// then the superseded ones.
+    fn export(&self, export: &PlannedExport);
+
+    /// Takes an export again that retention overtakes before or during its turn; only where they are told early.
+    fn late(&self, export: &PlannedExport);
+}
+
+/// A plan, apart from its exports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanReport {
-    /// [`PLAN_SCHEMA`].
-    pub schema: &'static str,
     /// How planning ended.
     pub outcome: Outcome,
     /// Why it ended early, with its causes.
     pub error: Option<String>,
-    /// The exports in the order of the job file, then the superseded ones.
-    pub exports: Vec<PlannedExport>,
-    /// Their sums.
+    /// The sums of its exports.
     pub totals: PlanTotals,
     /// What became of the listing.
     pub listing: PlanListing,
@@ -199,14 +209,7 @@ pub struct PlanReport {
 impl PlanReport {
     /// A plan that could not be made.
     pub fn refused(outcome: Outcome, error: String) -> Self {
-        Self {
-            schema: PLAN_SCHEMA,
-            outcome,
-            error: Some(error),
-            exports: Vec::new(),
-            totals: PlanTotals::default(),
-            listing: PlanListing::default(),
-        }
+        Self { outcome, error: Some(error), totals: PlanTotals::default(), listing: PlanListing::default() }
     }
 }
 

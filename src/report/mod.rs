@@ -12,6 +12,7 @@ mod events;
 mod exports;
 mod meter;
 mod plan;
+mod plan_printer;
 mod progress;
 mod prune;
 mod screen;
@@ -28,7 +29,7 @@ use serde::Serialize;
 
 pub use answer::{answer, answer_of};
 pub use events::ProgressEvent;
-pub use plan::plan_text;
+pub use plan_printer::{PlanForm, PlanPrinter, plan_json};
 pub use progress::{Progress, ProgressMode, ProgressOptions, progress};
 pub use prune::prune_text;
 pub use screen::Stderr;
@@ -99,7 +100,7 @@ mod tests {
         let documents = [
             (run.to_owned(), serde_json::to_value(summary::tests::everything())),
             // The keys that these share with it are described once.
-            (with_run("plan"), serde_json::to_value(plan::tests::everything())),
+            (with_run("plan"), serde_json::from_str(&plan::tests::document())),
             (with_run("status"), serde_json::to_value(status::tests::everything())),
             (section("validate").to_owned(), serde_json::to_value(validate::tests::everything())),
             (section("prune").to_owned(), serde_json::to_value(prune::tests::everything())),

@@ -10,26 +10,8 @@ use crate::model::plan_report::{Outstanding, PlanAction, PlanReport, PlannedCall
 /// Gaps told one by one for each export; the JSON document has them all.
 const MAX_GAPS: usize = 10;
 
-/// The plan as text. Outputs below `folder`, the job file's, are told relative to it.
-pub fn plan_text(report: &PlanReport, folder: &Path, color: bool) -> String {
-    let paint = Paint(color);
-    let mut text = String::new();
-    for export in &report.exports {
-        text += &described(export, folder, paint);
-    }
-    if !report.exports.is_empty() {
-        text += &format!("\n{}", totals(report));
-    }
-    if let Some(error) = &report.error {
-        text += &format!("{} {}\n", paint.red("error:"), error.trim_end());
-    }
-    if report.exports.is_empty() && report.error.is_none() {
-        text += "nothing to export\n";
-    }
-    text
-}
-
-fn described(export: &PlannedExport, folder: &Path, paint: Paint) -> String {
+/// One export of a plan as text. An output below `folder`, the job file's, is told relative to it.
+pub(super) fn described(export: &PlannedExport, folder: &Path, paint: Paint) -> String {
     let (mark, word) = mark(export);
     let painted = match mark {
         "+" => paint.green(mark),
@@ -76,15 +58,34 @@ fn described(export: &PlannedExport, folder: &Path, paint: Paint) -> String {
     }
     if let Some(expires_at) = export.expires_at {
         line(format!("kept by the stream until: {expires_at}"));
-        if export.expires_before_turn {
-            line("warning: this footage expires before its turn".to_owned());
-        }
     }
     for warning in &export.warnings {
         line(format!("warning: {}", one_line(warning)));
     }
     if let Some(error) = &export.error {
         line(format!("error: {}", one_line(error)));
+    }
+    text
+}
+
+/// An export whose turn comes too late.
+pub(super) fn late(export: &PlannedExport, paint: Paint) -> String {
+    let warning = paint.yellow("warning:");
+    let PlannedExport { job, stream, from, to, .. } = export;
+    format!("{warning} this footage expires before its turn: {job}  {stream}  {from} to {to}\n")
+}
+
+/// What follows the exports.
+pub(super) fn end(report: &PlanReport, paint: Paint) -> String {
+    let mut text = String::new();
+    if report.totals.exports > 0 {
+        text += &format!("\n{}", totals(report));
+    }
+    if let Some(error) = &report.error {
+        text += &format!("{} {}\n", paint.red("error:"), error.trim_end());
+    }
+    if report.totals.exports == 0 && report.error.is_none() {
+        text += "nothing to export\n";
     }
     text
 }

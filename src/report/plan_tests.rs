@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::model::plan_report::{PLAN_SCHEMA, PlanListing, PlanTotals, PlannedChunks};
+use crate::model::plan_report::{PlanListing, PlanSink, PlanTotals, PlannedChunks};
 use crate::model::report::{GapReport, Outcome};
 use crate::model::{ExportId, UtcMillis};
+use crate::report::{PlanForm, PlanPrinter};
 
 const START: UtcMillis = UtcMillis::new(1_772_438_400_000);
 
@@ -53,7 +54,33 @@ fn gap(from: i64, ms: i64) -> GapReport {
     GapReport { from: START + from, to: START + from + ms, ms }
 }
 
-fn report(exports: Vec<PlannedExport>) -> PlanReport {
+/// A plan with its exports.
+type Plan = (Vec<PlannedExport>, PlanReport);
+
+fn written((exports, report): &Plan, form: PlanForm) -> String {
+    let mut text = Vec::new();
+    let printer = PlanPrinter::new(form, &mut text);
+    for export in exports {
+        printer.export(export);
+    }
+    for export in exports.iter().filter(|export| export.expires_before_turn) {
+        printer.late(export);
+    }
+    printer.finish(report).expect("written");
+    drop(printer);
+    String::from_utf8(text).expect("UTF-8")
+}
+
+fn plan_text(plan: &Plan, folder: &Path, color: bool) -> String {
+    written(plan, PlanForm::Text { folder: folder.to_owned(), color })
+}
+
+/// The document of a plan in which everything occurs.
+pub(in crate::report) fn document() -> String {
+    written(&everything(), PlanForm::Json)
+}
+
+fn report(exports: Vec<PlannedExport>) -> Plan {
     let mut totals = PlanTotals::default();
     for export in &exports {
         totals.add(export);
@@ -63,11 +90,11 @@ fn report(exports: Vec<PlannedExport>) -> PlanReport {
     totals.cost_usd = totals.outstanding.cost_usd();
     totals.time_ms = 123_430;
     let listing = PlanListing { list_fragments: 26, windows_kept: 13, not_kept: Some("locked".to_owned()) };
-    PlanReport { schema: PLAN_SCHEMA, outcome: Outcome::Incomplete, error: None, exports, totals, listing }
+    (exports, PlanReport { outcome: Outcome::Incomplete, error: None, totals, listing })
 }
 
 /// A plan in which everything occurs.
-pub(in crate::report) fn everything() -> PlanReport {
+fn everything() -> Plan {
     let half = Outstanding { chunks: 54, fragments: 10_800, bytes: 10_800_000_000 };
     let nothing = PlannedExport {
         chunks: PlannedChunks::default(),
@@ -130,7 +157,6 @@ fn a_plan_is_told_export_by_export_with_its_totals() {
         video: 12 h 0 min in 21600 fragments, 21.6 GB
         fetch: 54 clips, 10800 fragments, 10.8 GB, about $0.09, 1 min 2 s at the quotas
         kept by the stream until: 2026-03-03T08:00:00.000Z
-        warning: this footage expires before its turn
     + new  nightly  cellar  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
         output: exports/cellar.mp4
         fetch: nothing, the range is empty
@@ -147,6 +173,7 @@ fn a_plan_is_told_export_by_export_with_its_totals() {
     - superseded  nightly  yard-2  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
         output: exports/yard-2.mp4
         video: 12 h 0 min in 21600 fragments, 21.6 GB
+    warning: this footage expires before its turn: nightly  loading-dock  2026-03-02T08:00:00.000Z to 2026-03-02T20:00:00.000Z
 
     7 exports: 3 new, 1 to resume, 1 done, 1 superseded, 1 pending, 1 with an error
     fetch: 162 clips, 32400 fragments, 32.4 GB, 2 min 3 s at the quotas
@@ -179,8 +206,50 @@ fn colour_is_on_the_marks_alone() {
 #[test]
 fn a_plan_that_could_not_be_made_tells_why() {
     let refused = PlanReport::refused(Outcome::Auth, "sign in again".to_owned());
-    assert_eq!(plan_text(&refused, Path::new("/"), false), "error: sign in again\n");
+    assert_eq!(plan_text(&(Vec::new(), refused), Path::new("/"), false), "error: sign in again\n");
     assert_eq!(plan_text(&report(Vec::new()), Path::new("/"), false), "nothing to export\n");
+}
+
+#[test]
+fn the_document_is_one_and_whole_however_many_exports_it_has() {
+    let (exports, end) = everything();
+    for count in [0, 1, exports.len()] {
+        let plan = (exports[..count].to_vec(), end.clone());
+        let text = written(&plan, PlanForm::Json);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("one document");
+        assert_eq!(
+            (&value["schema"], &value["outcome"]),
+            (&"kvs-export/plan/1".into(), &"incomplete".into())
+        );
+        assert_eq!(value["exports"], serde_json::to_value(&plan.0).expect("JSON"));
+        assert_eq!(value.as_object().map(serde_json::Map::len), Some(6), "{text}");
+        assert!(text.starts_with("{\n  \"schema\"") && text.ends_with("\n}\n"), "{text}");
+    }
+    let none = written(&(Vec::new(), end.clone()), PlanForm::Json);
+    assert_eq!(none, crate::report::plan_json(&end).expect("JSON"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is() {
+    struct Refusing(std::io::ErrorKind);
+    impl std::io::Write for Refusing {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let (exports, end) = everything();
+    for (kind, is_failure) in
+        [(std::io::ErrorKind::BrokenPipe, false), (std::io::ErrorKind::StorageFull, true)]
+    {
+        let printer = PlanPrinter::new(PlanForm::Json, Refusing(kind));
+        for export in &exports {
+            printer.export(export);
+        }
+        assert_eq!(printer.finish(&end).is_err(), is_failure, "{kind}");
+    }
 }
 
 #[test]

@@ -54,7 +54,14 @@ pub(super) struct Keeper {
 pub(super) struct KeptTally {
     pub(super) windows_kept: u64,
     pub(super) not_kept: Option<String>,
-    pub(super) again: HashMap<usize, ListingCost>,
+    again: HashMap<usize, ListingCost>,
+}
+
+impl KeptTally {
+    /// What a run lists again for an export.
+    pub(super) fn again(&self, export: usize) -> ListingCost {
+        self.again.get(&export).copied().unwrap_or_default()
+    }
 }
 
 impl Keeper {
@@ -122,6 +129,11 @@ impl Keeper {
         }
         self.state = None;
         self.not_kept = Some(chain(&error));
+    }
+
+    /// What a run lists again for an export, as far as it is known by now.
+    pub(super) fn again(&self, export: usize) -> ListingCost {
+        self.again.get(&export).copied().unwrap_or_default()
     }
 
     /// Stores the rest and says what became of all.

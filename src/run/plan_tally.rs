@@ -1,20 +1,20 @@
 //! What was decided and listed → the plan as it is told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::decide::{Action, Decided, Decisions};
 use super::disk::size;
 use super::export::expires;
 use super::plan_assembly::{Assembled, Sums};
+use super::plan_keep::ListingCost;
 use super::planner::{Listed, PlanRequest};
 use super::prefixes;
 use super::schedule::LEAST_OPEN;
 use super::stop::Stop;
 use crate::archive::{MEDIA_POINTS_PER_SECOND, METADATA_POINTS_PER_SECOND, StreamDescription};
 use crate::model::plan_report::{
-    Outstanding, PLAN_SCHEMA, PlanAction, PlanListing, PlanReport, PlanTotals, PlannedCalls, PlannedChunks,
-    PlannedExport,
+    Outstanding, PlanAction, PlanListing, PlanReport, PlanTotals, PlannedCalls, PlannedChunks, PlannedExport,
 };
 use crate::model::report::Outcome;
 use crate::model::{ExportId, ExportSpec, StreamArn, UtcMillis};
@@ -24,66 +24,125 @@ use crate::store::{ExportIdentity, ExportRecord};
 /// Bytes per second that the service gives a connection (KVS.md, "Calls").
 const CONNECTION_BYTES_PER_SECOND: f64 = 25e6;
 
-/// Tells a plan.
-pub(super) struct Tally<'a> {
-    pub(super) request: &'a PlanRequest,
-    pub(super) decisions: &'a Decisions,
-    pub(super) listed: Listed,
-    /// Streams that a run describes.
-    pub(super) described: u64,
+/// Tells a plan, export by export, and sums it up.
+pub(super) struct Teller<'a> {
+    request: &'a PlanRequest,
+    decisions: &'a Decisions,
+    totals: PlanTotals,
+    /// Endpoints that a run asks for.
+    endpoints: HashSet<(&'a StreamArn, &'static str)>,
+    /// The place of the first export that is not told yet.
+    next: usize,
 }
 
-impl Tally<'_> {
-    pub(super) fn report(mut self) -> Result<PlanReport, Stop> {
-        let assembled = std::mem::take(&mut self.listed.exports);
-        let all_denied = self.all_denied(&assembled);
-        let turns = self.turns(&assembled);
-        let mut exports = Vec::with_capacity(self.decisions.exports.len() + self.decisions.superseded.len());
-        let mut endpoints = BTreeSet::new();
-        let mut assembled = assembled.into_iter().peekable();
-        for (place, decided) in self.decisions.exports.iter().enumerate() {
-            let assembled = assembled.next_if(|(of, _)| *of == place).map(|(_, assembled)| assembled);
-            let mut export = self.export(place, decided, assembled)?;
-            if let Some(arn) = stream_of(&decided.action) {
-                let turn = turns.get(&place).copied().unwrap_or_default();
-                self.time(&mut export, &decided.spec, arn, turn);
-                let calls = export.calls;
-                endpoints.extend((calls.list_fragments > 0).then(|| (arn.clone(), "ListFragments")));
-                endpoints.extend((calls.get_clip > 0).then(|| (arn.clone(), "GetClip")));
-            }
-            exports.push(export);
+impl<'a> Teller<'a> {
+    pub(super) fn new(request: &'a PlanRequest, decisions: &'a Decisions) -> Self {
+        let (totals, endpoints) = (PlanTotals::default(), HashSet::new());
+        Self { request, decisions, totals, endpoints, next: 0 }
+    }
+
+    /// Takes an export that is listed; tells it, with those before it that nothing is listed for, where that is wanted
+    /// early. Gives what is still needed of it.
+    pub(super) fn listed(
+        &mut self,
+        place: usize,
+        assembled: Assembled,
+        again: ListingCost,
+    ) -> Result<Assembled, Stop> {
+        if !self.request.told.is_early() {
+            return Ok(assembled);
         }
-        exports.extend(self.request.unlisted.iter().map(prefixes::planned));
+        self.tell_idle(place)?;
+        let alone = self.work(place, &assembled, again).map(|work| turns(self.rates(), [work]));
+        let turn = alone.and_then(|turns| turns.first().copied()).unwrap_or_default();
+        self.tell(place, Some(&assembled), again, turn)?;
+        Ok(Assembled { gaps: Vec::new(), ..assembled })
+    }
+
+    /// Tells the exports before `place` that nothing is listed for.
+    fn tell_idle(&mut self, place: usize) -> Result<(), Stop> {
+        for idle in self.next..place {
+            self.tell(idle, None, ListingCost::default(), Turn::default())?;
+        }
+        Ok(())
+    }
+
+    fn tell(
+        &mut self,
+        place: usize,
+        assembled: Option<&Assembled>,
+        again: ListingCost,
+        turn: Turn,
+    ) -> Result<(), Stop> {
+        let decided = &self.decisions.exports[place];
+        let export = self.export(decided, assembled, again, turn)?;
+        if let Some(arn) = stream_of(&decided.action) {
+            let calls = export.calls;
+            self.endpoints.extend((calls.list_fragments > 0).then_some((arn, "ListFragments")));
+            self.endpoints.extend((calls.get_clip > 0).then_some((arn, "GetClip")));
+        }
+        self.next = place + 1;
+        self.add(&export);
+        Ok(())
+    }
+
+    fn add(&mut self, export: &PlannedExport) {
+        self.totals.add(export);
+        self.request.told.export(export);
+    }
+
+    /// Tells what is not told yet, and sums up; a run describes so many streams.
+    pub(super) fn finish(mut self, mut listed: Listed, described: u64) -> Result<PlanReport, Stop> {
+        let turns = self.turns(&listed);
+        let all_denied = self.all_denied(&listed.exports);
+        let turn = |place: usize| turns.get(&place).copied().unwrap_or_default();
+        if self.request.told.is_early() {
+            self.tell_idle(self.decisions.exports.len())?;
+            for (place, assembled) in &listed.exports {
+                let decided = &self.decisions.exports[*place];
+                let again = listed.kept.again(*place);
+                let export = self.export(decided, Some(assembled), again, turn(*place))?;
+                if export.expires_before_turn {
+                    self.request.told.late(&export);
+                }
+            }
+        } else {
+            for place in 0..self.decisions.exports.len() {
+                let assembled = listed.exports.remove(&place);
+                self.tell(place, assembled.as_ref(), listed.kept.again(place), turn(place))?;
+            }
+        }
+        for unlisted in &self.request.unlisted {
+            self.add(&prefixes::planned(unlisted));
+        }
         for record in &self.decisions.superseded {
             let sums = Sums::of(&self.request.store, record)?;
-            exports.push(known(record, &record.spec, PlanAction::Superseded, sums));
+            self.add(&known(record, &record.spec, PlanAction::Superseded, sums));
         }
-        let mut totals = PlanTotals::default();
-        for export in &exports {
-            totals.add(export);
-        }
+        let mut totals = std::mem::take(&mut self.totals);
         totals.calls.list_streams = self.request.list_streams;
-        totals.calls.describe_stream = self.described;
-        totals.calls.get_data_endpoint = endpoints.len() as u64;
+        totals.calls.describe_stream = described;
+        totals.calls.get_data_endpoint = self.endpoints.len() as u64;
         totals.cost_usd = totals.outstanding.cost_usd();
         totals.time_ms = turns.values().map(|turn| turn.end_ms).max().unwrap_or(0);
         let (outcome, error) = self.outcome(&totals, all_denied);
         let listing = PlanListing {
-            list_fragments: self.listed.pages,
-            windows_kept: self.listed.kept.windows_kept,
-            not_kept: self.listed.kept.not_kept.filter(|_| self.listed.pages > 0),
+            list_fragments: listed.pages,
+            windows_kept: listed.kept.windows_kept,
+            not_kept: listed.kept.not_kept.filter(|_| listed.pages > 0),
         };
-        Ok(PlanReport { schema: PLAN_SCHEMA, outcome, error, exports, totals, listing })
+        Ok(PlanReport { outcome, error, totals, listing })
     }
 
     fn export(
         &self,
-        place: usize,
         decided: &Decided,
-        assembled: Option<Assembled>,
+        assembled: Option<&Assembled>,
+        again: ListingCost,
+        turn: Turn,
     ) -> Result<PlannedExport, Stop> {
         let spec = &decided.spec;
-        let (id, action) = match &decided.action {
+        let (id, action, arn) = match &decided.action {
             Action::Pending => return Ok(bare(spec, PlanAction::Pending)),
             Action::Refuse { error, .. } => {
                 return Ok(PlannedExport { error: Some(error.clone()), ..bare(spec, PlanAction::New) });
@@ -95,26 +154,28 @@ impl Tally<'_> {
                 let sums = Sums::of(&self.request.store, &record)?;
                 return Ok(known(&record, spec, PlanAction::Done, sums));
             }
-            Action::Resume(record) => (record.identity.id.clone(), PlanAction::Resume),
-            Action::Begin(arn) => (ExportIdentity::of(spec, arn).id, PlanAction::New),
-            Action::Redo(record) => (record.identity.id.clone(), PlanAction::Redo),
+            Action::Resume(record) => (record.identity.id.clone(), PlanAction::Resume, &record.stream_arn),
+            Action::Begin(arn) => (ExportIdentity::of(spec, arn).id, PlanAction::New, arn),
+            Action::Redo(record) => (record.identity.id.clone(), PlanAction::Redo, &record.stream_arn),
         };
-        let Assembled { sums, gaps, failure } = assembled.unwrap_or_default();
+        let nothing = Assembled::default();
+        let Assembled { sums, gaps, failure } = assembled.unwrap_or(&nothing);
         let fails = failure.is_some();
-        let again = self.listed.kept.again.get(&place).copied().unwrap_or_default();
         // Before an export is called empty, the other clock is asked.
         let probe = u64::from(!fails && sums.chunks.total == 0);
-        Ok(PlannedExport {
-            gaps,
+        let mut export = PlannedExport {
+            gaps: gaps.clone(),
             calls: PlannedCalls {
                 list_fragments: again.pages + probe,
                 get_clip: sums.outstanding.chunks,
                 list_tags_for_stream: u64::from(!fails),
                 ..PlannedCalls::default()
             },
-            error: failure.map(|failure| failure.error),
-            ..summed(Some(id), spec, action, sums)
-        })
+            error: failure.as_ref().map(|failure| failure.error.clone()),
+            ..summed(Some(id), spec, action, *sums)
+        };
+        self.time(&mut export, spec, arn, turn);
+        Ok(export)
     }
 
     /// Fills in what retention and the quotas make of an export.
@@ -131,37 +192,43 @@ impl Tally<'_> {
     }
 
     /// When each export has its turn, by its place.
-    fn turns(&self, assembled: &BTreeMap<usize, Assembled>) -> BTreeMap<usize, Turn> {
-        let limits = &self.request.limits;
-        let mut order: Vec<(UtcMillis, usize, &StreamArn, Outstanding)> = Vec::new();
-        for (place, assembled) in assembled.iter().filter(|(_, assembled)| assembled.failure.is_none()) {
-            let decided = &self.decisions.exports[*place];
-            let Some(arn) = stream_of(&decided.action) else { continue };
-            let stream: Option<&Arc<StreamDescription>> = self.decisions.streams.get(arn);
+    fn turns(&self, listed: &Listed) -> BTreeMap<usize, Turn> {
+        let mut order: Vec<(UtcMillis, usize, Work<&StreamArn>)> = Vec::new();
+        for (place, assembled) in listed.exports.iter().filter(|(_, assembled)| assembled.failure.is_none()) {
+            let Some(work) = self.work(*place, assembled, listed.kept.again(*place)) else { continue };
+            let stream: Option<&Arc<StreamDescription>> = self.decisions.streams.get(work.stream);
             let Some(stream) = stream else { continue };
-            order.push((expires(&decided.spec, stream), *place, arn, assembled.sums.outstanding));
+            order.push((expires(&self.decisions.exports[*place].spec, stream), *place, work));
         }
         // As the dispatcher takes them up.
-        order.sort_by_key(|(expires, place, ..)| (*expires, *place));
+        order.sort_by_key(|(expires, place, _)| (*expires, *place));
+        let turns = turns(self.rates(), order.iter().map(|(.., work)| *work));
+        order.iter().map(|(_, place, _)| *place).zip(turns).collect()
+    }
+
+    /// What an export asks of the service.
+    fn work(&self, place: usize, assembled: &Assembled, again: ListingCost) -> Option<Work<&'a StreamArn>> {
+        let outstanding = assembled.sums.outstanding;
+        Some(Work {
+            stream: stream_of(&self.decisions.exports[place].action)?,
+            metadata_points: outstanding.fragments + again.points,
+            media_points: outstanding.fragments,
+            bytes: outstanding.bytes,
+        })
+    }
+
+    fn rates(&self) -> Rates {
+        let limits = &self.request.limits;
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let connections = limits.requests_in_flight as f64 * CONNECTION_BYTES_PER_SECOND;
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let bandwidth = limits.bandwidth.map_or(connections, |bandwidth| connections.min(bandwidth as f64));
-        let rates = Rates {
+        Rates {
             metadata_points: METADATA_POINTS_PER_SECOND * limits.stream_budget,
             media_points: MEDIA_POINTS_PER_SECOND * limits.stream_budget,
             bytes: bandwidth,
             exports: limits.requests_in_flight.max(LEAST_OPEN),
-        };
-        let listed = |place: &usize| self.listed.kept.again.get(place).map_or(0, |again| again.points);
-        let works = order.iter().map(|(_, place, arn, outstanding)| Work {
-            stream: *arn,
-            metadata_points: outstanding.fragments + listed(place),
-            media_points: outstanding.fragments,
-            bytes: outstanding.bytes,
-        });
-        let turns = turns(rates, works);
-        order.iter().map(|(_, place, ..)| *place).zip(turns).collect()
+        }
     }
 
     fn all_denied(&self, assembled: &BTreeMap<usize, Assembled>) -> bool {

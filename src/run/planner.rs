@@ -19,13 +19,13 @@ use super::list::{self, ListedWindow};
 use super::observe::Observer;
 use super::plan_assembly::{Assembled, Assembly, PlanFailure};
 use super::plan_keep::{Keeper, KeptTally, ListingCost, Offer};
-use super::plan_tally::Tally;
+use super::plan_tally::Teller;
 use super::prepare::{self, Asked};
 use super::stop::Stop;
 use crate::archive::{Archive, FailureKind};
 use crate::clock::Clock;
 use crate::model::event::{EventSink, RunEvent};
-use crate::model::plan_report::PlanReport;
+use crate::model::plan_report::{PlanReport, PlanSink};
 use crate::model::{Attempt, AttemptOutcome, Chunking, Fragment, StreamArn, TimeRange, UnlistedRange};
 use crate::plan::{self, PlannedChunk, PlannedWindow, WindowQuery};
 use crate::store::{Listing, PackedFragments, Store};
@@ -63,6 +63,8 @@ pub struct PlanRequest {
     pub limits: PlanLimits,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
+    /// Who takes the exports.
+    pub told: Arc<dyn PlanSink>,
     /// Becomes true when the plan is to stop.
     pub cancel: watch::Receiver<bool>,
 }
@@ -102,8 +104,9 @@ async fn make(mut request: PlanRequest, again: Option<&Again>) -> Result<PlanRep
     let (store, unlisted) = (&request.store, &request.unlisted);
     let decisions = decide::decide(store, asked, selection, &streams, unlisted)?;
     let planner = Planner { request: &request, decisions: &decisions, events, failed: Mutex::default() };
-    let listed = planner.list_all().await?;
-    Tally { request: &request, decisions: &decisions, listed, described: streams.len() as u64 }.report()
+    let mut teller = Teller::new(&request, &decisions);
+    let listed = planner.list_all(&mut teller).await?;
+    teller.finish(listed, streams.len() as u64)
 }
 
 /// One window of one export.
@@ -151,13 +154,18 @@ pub(super) struct Listed {
 
 impl Planner<'_> {
     /// Lists all windows in their order, some at a time, and puts each export together as soon as its last is there.
-    async fn list_all(&self) -> Result<Listed, Stop> {
+    async fn list_all(&self, teller: &mut Teller<'_>) -> Result<Listed, Stop> {
         let request = self.request;
         let keep_in = request.keep_in.clone();
         let mut keeper = Keeper::new(keep_in, !request.store.is_in_memory(), Arc::clone(&request.clock));
         let mut exports = BTreeMap::new();
         let mut pages = 0;
         let mut open: Option<(usize, Assembly)> = None;
+        let mut finish = |export: usize, assembly: Assembly, keeper: &Keeper| {
+            let assembled = assembly.finish(&self.decisions.exports[export].spec)?;
+            exports.insert(export, teller.listed(export, assembled, keeper.again(export))?);
+            Ok::<_, Stop>(())
+        };
         let windows = (0..self.decisions.exports.len()).flat_map(|export| self.windows(export));
         let mut results = stream::iter(windows)
             .map(|window| async move { self.fragments(window?).await })
@@ -166,7 +174,7 @@ impl Planner<'_> {
             let (window, source) = result?;
             if open.as_ref().is_none_or(|(export, _)| *export != window.export) {
                 if let Some((export, assembly)) = open.take() {
-                    exports.insert(export, assembly.finish(&self.decisions.exports[export].spec)?);
+                    finish(export, assembly, &keeper)?;
                 }
                 open = Some((window.export, self.begin(window.export)?));
             }
@@ -198,7 +206,7 @@ impl Planner<'_> {
             }
         }
         if let Some((export, assembly)) = open.take() {
-            exports.insert(export, assembly.finish(&self.decisions.exports[export].spec)?);
+            finish(export, assembly, &keeper)?;
         }
         Ok(Listed { exports, pages, kept: keeper.finish() })
     }

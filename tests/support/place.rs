@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use kvs_export::archive::{self, Assembled, AwsArchive, AwsSettings, LimitSettings, RetrySettings};
 use kvs_export::clock::{Clock, SetClock};
@@ -13,7 +13,7 @@ use kvs_export::job::{self, JobFile, JobSource};
 use kvs_export::merge::Ffmpeg;
 use kvs_export::model::UtcMillis;
 use kvs_export::model::event::{EventSink, RunEvent};
-use kvs_export::model::plan_report::PlanReport;
+use kvs_export::model::plan_report::{PlanReport, PlanSink, PlannedExport};
 use kvs_export::model::report::{ExportReport, RunReport};
 use kvs_export::run::{Asked, DiskLimits, PlanLimits, PlanRequest, RunRequest, SystemDisks, plan, run};
 use kvs_export::store::{ExportRecord, Store};
@@ -102,12 +102,14 @@ impl Place {
     }
 
     /// What a run would do.
-    pub(crate) fn plan(&self, jobs: &str, only: &[&str], now: i64) -> PlanReport {
+    pub(crate) fn plan(&self, jobs: &str, only: &[&str], now: i64) -> Planned {
         let asking = Asking { jobs, only, now };
+        let told = Arc::new(ToldExports::default());
         let (report, _) = self.with_emulator(asking, Service::Good, async |emulator, clock| {
-            plan(self.plan_request(asking, emulator, clock).await).await
+            plan(self.plan_request(asking, emulator, clock, told.clone()).await).await
         });
-        report
+        let exports = std::mem::take(&mut *told.0.lock().expect("not poisoned"));
+        Planned { report, exports }
     }
 
     fn with_emulator<T>(
@@ -191,6 +193,7 @@ impl Place {
         asking: Asking<'_>,
         emulator: &Emulator,
         clock: Arc<SetClock>,
+        told: Arc<ToldExports>,
     ) -> PlanRequest {
         let (file, asked) = self.load(asking, &clock);
         let Assembled { archive, .. } = self.archive(emulator).await;
@@ -212,6 +215,7 @@ impl Place {
                 max_bytes: None,
             },
             clock,
+            told,
             cancel,
         }
     }
@@ -242,6 +246,30 @@ impl Place {
         names.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "mp4"));
         names.sort();
         names
+    }
+}
+
+/// A plan with its exports.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) report: PlanReport,
+    pub(crate) exports: Vec<PlannedExport>,
+}
+
+#[derive(Debug, Default)]
+struct ToldExports(Mutex<Vec<PlannedExport>>);
+
+impl PlanSink for ToldExports {
+    fn is_early(&self) -> bool {
+        false
+    }
+
+    fn export(&self, export: &PlannedExport) {
+        self.0.lock().expect("not poisoned").push(export.clone());
+    }
+
+    fn late(&self, export: &PlannedExport) {
+        panic!("none was told early: {export:?}");
     }
 }
 
