@@ -11,6 +11,7 @@
 # make bench-job-file  how a job file of 100 000 exports is read
 # make players  whether ffmpeg, ffplay and headless Chromium open, seek and play the outputs (docs/players.md); not
 #             part of make test, since Chromium is large. PLAYERS="reordered aac": only these scenarios, or videos
+# make docs   renews what is made from the types: docs/commands.md, the tables of exit codes
 # make build  the program, in target/release
 # make setup  what all of these need
 
@@ -24,7 +25,7 @@ endif
 # Tests may kill the program after each step of design/lifecycle.md; no release can be built with this.
 CRASH_POINTS := --features crash-points
 
-.PHONY: demo test lint soak recordings nights bench bench-scale bench-job-file players build setup
+.PHONY: demo test lint soak recordings nights bench bench-scale bench-job-file players docs build setup
 
 demo: build
 	@scripts/demo.sh "$(TARGET_DIR)/release/kvs-export"
@@ -68,6 +69,10 @@ bench-job-file: setup
 players: build
 	@scripts/setup.sh players
 	@python3 -B scripts/players --program "$(TARGET_DIR)/release/kvs-export" $(PLAYERS)
+
+docs: export UPDATE_DOCS = 1
+docs: setup
+	cargo test --locked --test documented generated
 
 build:
 	@scripts/setup.sh demo

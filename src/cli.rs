@@ -14,12 +14,12 @@ use crate::report::{OutputFormat, ProgressMode};
 
 const EXAMPLES: &str = "\
 Examples:
-  kvs-export init                         write a job file to begin with, jobs.toml
-  kvs-export validate jobs.toml           is everything there and permitted?
-  kvs-export plan jobs.toml               what would a run do, and what would it cost?
-  kvs-export run jobs.toml                do it; the same command again resumes
-  kvs-export status jobs.toml             did last night work?
-  kvs-export run jobs.toml --emulator     try it without AWS";
+  kvs-export init                      write a first job file, jobs.toml
+  kvs-export validate jobs.toml        is everything there and permitted?
+  kvs-export plan jobs.toml            what would a run do, at what cost?
+  kvs-export run jobs.toml             do it; the same command again resumes
+  kvs-export status jobs.toml          did last night work?
+  kvs-export run jobs.toml --emulator  try it without AWS";
 
 fn after_help() -> String {
     format!("{EXAMPLES}\n\n{}", exit_code::help())
@@ -93,7 +93,8 @@ pub enum Command {
 /// Write a commented job file to begin with.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-It holds one small job that runs as it stands and, commented out, the jobs that most people want next.
+It holds one small job that runs as it stands and, commented out, the jobs
+that most people want next. With - it is printed, whatever --format says.
 
 Example:
   kvs-export init
@@ -179,7 +180,8 @@ pub struct ValidateArgs {
 #[command(after_help = "\
 Example:
   kvs-export status jobs.toml
-  kvs-export status --state /srv/a/state.db --state /srv/b/state.db --format json")]
+  kvs-export status jobs.toml --all
+  kvs-export status --state a.db --state b.db --format json")]
 pub struct StatusArgs {
     /// The job file whose state to show
     #[arg(value_name = "JOBS", required_unless_present = "states")]
@@ -325,7 +327,7 @@ pub struct PruneArgs {
 #[command(after_help = "\
 Example:
   kvs-export verify exports
-  kvs-export verify front-gate.mp4 yard.manifest.json --format json")]
+  kvs-export verify exports/front-gate.mp4 exports/yard.manifest.json")]
 pub struct VerifyArgs {
     /// Manifests, .sha256 files, videos, or folders with all that is below them
     #[arg(value_name = "PATH", required = true)]
@@ -337,7 +339,7 @@ pub struct VerifyArgs {
 #[command(after_help = "\
 Example:
   kvs-export emulator --stream front-gate --stream yard=night.mp4
-  kvs-export emulator --fault throttle:api=GetClip,every=5 --fault away:from=30s,for=2m
+  kvs-export emulator --fault throttle:api=GetClip,every=5 --fault away:for=2m
   kvs-export emulator --scenario restarts.toml
   aws kinesisvideo list-streams --endpoint-url http://127.0.0.1:8700")]
 pub struct EmulatorArgs {
@@ -362,12 +364,13 @@ pub struct EmulatorArgs {
 /// Print the completions of a shell.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-They are printed whatever --format says. Where your shell looks for them is its own affair; commonly:
+Where they belong depends on the shell: with zsh a folder of fpath, such as
+~/.zfunc; with fish ~/.config/fish/completions/kvs-export.fish.
 
 Example:
-  kvs-export completions bash > ~/.local/share/bash-completion/completions/kvs-export
-  kvs-export completions zsh > ~/.zfunc/_kvs-export     (with ~/.zfunc in fpath, before compinit)
-  kvs-export completions fish > ~/.config/fish/completions/kvs-export.fish")]
+  source <(kvs-export completions bash)
+  kvs-export completions zsh > _kvs-export
+  kvs-export completions fish > kvs-export.fish")]
 pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL", value_enum)]
@@ -441,6 +444,19 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains(&format!("kvs-export {}", command.get_name())), "{help}");
+        }
+    }
+
+    #[test]
+    fn examples_fit_a_terminal_of_80_columns() {
+        let mut root = Cli::command();
+        let helps = std::iter::once(after_help()).chain(
+            root.get_subcommands_mut()
+                .filter_map(|command| command.get_after_help().map(ToString::to_string)),
+        );
+        // Prose is wrapped; a command that is cannot be copied.
+        for line in helps.flat_map(|help| help.lines().map(str::to_owned).collect::<Vec<_>>()) {
+            assert!(!line.starts_with(' ') || line.chars().count() <= 80, "{line}");
         }
     }
 
