@@ -335,8 +335,8 @@ impl Cutter<'_> {
         let mut windows = self.cut(&start, &end)?.windows;
         windows.retain(|window| window.range.start() >= from);
         windows.truncate(1);
-        for window in &mut windows {
-            window.warnings.splice(0..0, without.left_out.iter().cloned());
+        if let Some(next) = windows.first_mut() {
+            next.warnings.splice(0..0, without.left_out);
         }
         Ok(Windows { windows, left_out: Vec::new() })
     }
