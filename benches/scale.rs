@@ -1,8 +1,8 @@
-//! How a state file of many chunks is read: `make bench-scale`.
+//! How a state file of many chunks is read, and many exports are planned: `make bench-scale`.
 //!
 //! Makes state files with the real schema, by the store's own functions and then by copying rows, and measures the
 //! real binary on them: `status` as text and as JSON, and the start of a resumed run, recovery included, until its
-//! first GetClip reaches the emulator. Prints time and peak of resident memory. It measures and prints; it judges
+//! first GetClip reaches the emulator. Before that it measures plans of 100 000 exports. Prints time and peak of resident memory. It measures and prints; it judges
 //! nothing.
 //!
 //! Arguments: numbers of chunks, such as `1000000`; by default one million and ten.
@@ -111,6 +111,7 @@ fn main() -> Result<(), Failure> {
     let numbers: Vec<u32> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let totals = if numbers.is_empty() { vec![1_000_000, 10_000_000] } else { numbers };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(measure_plans())?;
     let mut first: Vec<Figures> = Vec::new();
     for total in totals {
         for (index, shape) in Shape::all(total).into_iter().enumerate() {
@@ -136,6 +137,35 @@ struct Figures {
 struct Usage {
     wall: Duration,
     peak_kib: u64,
+}
+
+/// Plans 100 jobs × 100 streams × 10 ranges that no run has begun, as text and as JSON. Their windows are fixed: what the
+/// program itself takes for them is measured, and not how fast the emulator lists.
+#[expect(clippy::print_stdout, reason = "the figures are what a benchmark is for")]
+async fn measure_plans() -> Result<(), Failure> {
+    let config = EmulatorConfig { points: None, any_stream: true, ..EmulatorConfig::default() };
+    let emulator = Emulator::start(config).await?;
+    let folder = tempfile::tempdir()?;
+    let jobs = folder.path().join("jobs.toml");
+    let shape = Shape { streams: 100, ranges: 10, windows: 1, chunks: 20, fetched: false };
+    let one = shape.job_file(&emulator.endpoint())?;
+    let (head, job) = one.split_once("[[job]]\n").ok_or("no job")?;
+    let mut text = head.to_owned();
+    for number in 0..100 {
+        let named = job.replace("\"bench\"", &format!("\"bench-{number}\""));
+        let job = named.replace("out/", "out/{job}/").replace("edges =", "chunk = \"3m\"\nedges =");
+        write!(text, "[[job]]\n{job}")?;
+    }
+    std::fs::write(&jobs, text)?;
+    for format in ["text", "json"] {
+        let arguments = ["--format", format, "run", "--dry-run"];
+        let usage = to_its_end(program(folder.path(), &arguments, &jobs)?)?;
+        let bytes = std::fs::metadata(folder.path().join("stdout"))?.len() as f64 / 1e6;
+        let (wall, peak) = (usage.wall.as_secs_f64(), usage.peak_kib as f64 / 1e3);
+        println!("scale: plan of 100000 exports, {format}: {wall:.2} s, {bytes:.0} MB, VmHWM {peak:.1} MB");
+    }
+    emulator.stop().await;
+    Ok(())
 }
 
 async fn measure(shape: Shape) -> Result<Figures, Failure> {

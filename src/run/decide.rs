@@ -85,8 +85,9 @@ struct Known {
     pending: bool,
     stream: Arc<StreamDescription>,
     identity: ExportIdentity,
-    /// The export itself, or a finished one that differs in nothing but its path.
-    own: Option<ExportRecord>,
+    /// The export itself, or a finished one that differs in nothing but its path. In a box: most have none, and there may be
+    /// a hundred thousand.
+    own: Option<Box<ExportRecord>>,
 }
 
 /// One asked export, looked up.
@@ -176,7 +177,7 @@ fn look_up(
     };
     // One that is pending too: where the clock was put back, what it began before is still asked for.
     claimed.insert(own.as_ref().map_or_else(|| identity.id.clone(), |own| own.identity.id.clone()));
-    Ok(Known { spec, pending, stream: Arc::clone(stream), identity, own })
+    Ok(Known { spec, pending, stream: Arc::clone(stream), identity, own: own.map(Box::new) })
 }
 
 /// Finds the unfinished exports of the asked texts that are none of the asked exports, and claims them.
@@ -225,7 +226,7 @@ fn take_up(
         }
         Some(own) => match own.superseded.then(|| taken_meanwhile(store, &own)).transpose()?.flatten() {
             Some(error) => Decided { spec, action: Action::Refuse { error, denied: false } },
-            None => go_on(ExportRecord { spec, ..own }, &stream),
+            None => go_on(ExportRecord { spec, ..*own }, &stream),
         },
         None if begins_nothing => return Ok(None),
         None => begin(store, spec, &stream, abandoned)?,
