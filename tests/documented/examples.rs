@@ -82,6 +82,28 @@ fn an_incident_is_one_video_a_camera_and_pass_at_the_times_on_site() {
 }
 
 #[test]
+fn a_backfill_of_a_fleet_is_one_video_a_camera_and_day() {
+    // Of the prefix nothing is known here.
+    let exports = resolved("fleet-backfill.toml");
+    let hours: Vec<i64> = exports.iter().map(|export| export.spec.range.length_ms() / 3_600_000).collect();
+    assert_eq!((hours.len(), hours.iter().sum::<i64>(), hours[8]), (30, 30 * 24 - 1, 23));
+    assert_eq!(outputs(&exports)[8], "/srv/jobs/backfill/front-gate/2025-03/front-gate_2025-03-09.mp4");
+    let short =
+        [("2025-03-31T00:00:00", "2025-03-02T00:10:00"), ("2025-03-01T00:00:00", "2025-03-01T23:50:00")];
+    let (stage, report) = run("fleet-backfill.toml", &short);
+    let mut names: Vec<String> = Vec::new();
+    for export in report["exports"].as_array().expect("exports") {
+        let path = export["output"][0].as_str().expect("a video");
+        assert_eq!(export["status"], "done", "{report:#}");
+        names.push(path.rsplit('/').next().unwrap_or_default().to_owned());
+    }
+    names.sort();
+    let of = |stream: &str| ["01", "02"].map(|day| format!("{stream}_2025-03-{day}.mp4"));
+    assert_eq!(names, [of("front-gate"), of("yard-1"), of("yard-2")].concat());
+    assert!(stage.folder().join("var/fleet-backfill/state.db").exists());
+}
+
+#[test]
 fn tell_speaks_only_of_what_is_not_done() {
     let said = |outcome: &str, code: &str| {
         let mut command = Command::new(checkout("examples/tell.sh"));
@@ -105,5 +127,5 @@ fn every_example_has_a_test() {
         .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "toml"))
         .collect();
     found.sort();
-    assert_eq!(found, ["incident.toml", "nightly-evidence.toml"]);
+    assert_eq!(found, ["fleet-backfill.toml", "incident.toml", "nightly-evidence.toml"]);
 }

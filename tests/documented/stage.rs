@@ -148,9 +148,11 @@ impl Stage {
     /// Makes a job file run on disks as full as they like.
     pub(crate) fn without_min_free(&self, name: &str) {
         let text = self.read(name);
-        if !text.contains("[limits]") {
-            self.write(name, &format!("{text}\n[limits]\nmin_free = \"0 B\"\n"));
-        }
+        let text = match text.split_once("[limits]\n") {
+            Some((before, after)) => format!("{before}[limits]\nmin_free = \"0 B\"\n{after}"),
+            None => format!("{text}\n[limits]\nmin_free = \"0 B\"\n"),
+        };
+        self.write(name, &text);
     }
 
     /// The names in the folder.
