@@ -368,7 +368,7 @@ Where they belong depends on the shell: with zsh a folder of fpath, such as
 ~/.zfunc; with fish ~/.config/fish/completions/kvs-export.fish.
 
 Example:
-  source <(kvs-export completions bash)
+  eval \"$(kvs-export completions bash)\"
   kvs-export completions zsh > _kvs-export
   kvs-export completions fish > kvs-export.fish")]
 pub struct CompletionsArgs {

@@ -90,14 +90,16 @@ fn init_takes_the_zone_of_the_machine() {
 fn offered_by_bash(stage: &Stage, words: &[&str]) -> Vec<String> {
     // The function tells nothing by its exit code, nor cares for variables without a value.
     let script = format!(
-        "source <(kvs-export completions bash)\n\
+        "eval \"$(kvs-export completions bash)\"\n\
          complete_it=$(complete -p kvs-export | sed 's/.* -F \\([^ ]*\\) .*/\\1/')\n\
          COMP_WORDS=({words}) COMP_CWORD={last}\n\
          set +eu\n\
-         $complete_it kvs-export \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"\n\
+         $complete_it kvs-export {now} {before}\n\
          printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         words = words.join(" "),
         last = words.len() - 1,
+        now = words[words.len() - 1],
+        before = words[words.len() - 2],
     );
     let output = stage.shell(&script).output().expect("bash starts");
     ends_with(&output, 0);
