@@ -141,6 +141,23 @@ fn redo_replaces_a_finished_export_by_one_that_is_as_exact() {
 }
 
 #[test]
+fn a_partial_export_is_made_whole_when_the_service_gives_everything() {
+    let refused = support::truth::fragments(&camera("gate"), &job("gate"))[3].number.clone();
+    let faults = vec![FaultRule::always(Api::GetClip, Fault::RefuseFragment(refused))];
+    let mut scene = scene(faults, &[job("gate")]);
+    let run = scene.run().expect_code(3);
+    assert_eq!(run.status("gate"), "partial");
+    let old = std::fs::read(scene.outputs().join("gate.mp4")).expect("read");
+    scene.restart_emulator(config(Vec::new()));
+    scene.write_jobs("", &[job("gate")]);
+    assert_eq!(scene.run().expect_code(0).status("gate"), "partial", "only redo makes it again");
+    let run = of(&scene, "redo", &[&id(&run, "gate")]).expect_code(0);
+    expect_exact(&run, &job("gate"), &camera("gate"));
+    assert_ne!(std::fs::read(scene.outputs().join("gate.mp4")).expect("read"), old);
+    scene.check_sums("gate");
+}
+
+#[test]
 fn the_old_video_stays_until_the_new_one_is_proven_and_the_next_run_goes_on() {
     let mut scene = scene(Vec::new(), &[job("gate")]);
     let gate = id(&scene.run().expect_code(0), "gate");
@@ -278,6 +295,22 @@ fn prune_frees_the_chunks_of_superseded_exports_unless_their_text_is_back() {
     assert_eq!((pruned.export("gate")["superseded"].clone(), pruned.status("gate")), (true.into(), "failed"));
     assert_eq!(std::fs::read_dir(scene.work()).expect("listed").count(), 0);
     assert_eq!(status(&scene).report["totals"]["superseded"], 0);
+}
+
+#[test]
+fn what_a_prefix_asks_for_is_not_forgotten_and_nothing_is_listed_for_that() {
+    let scene = scene(Vec::new(), &[job("gate"), job("yard")]);
+    scene.run().expect_code(0);
+    age(&scene, 91);
+    let jobs = std::fs::read_to_string(scene.job_file()).expect("read");
+    let by_prefix = jobs.replace("streams = [\"yard\"]", "streams = [\"ya*\"]");
+    let by_prefix = by_prefix.replace("streams = [\"gate\"]", "streams = [\"dock-*\"]");
+    std::fs::write(scene.job_file(), by_prefix).expect("written");
+    let before = scene.log().len();
+    let pruned = of(&scene, "prune", &["--older-than", "90d"]).expect_code(0);
+    let exports = pruned.report["exports"].as_array().expect("exports").iter();
+    assert_eq!(exports.map(|export| export["job"].as_str().expect("a name")).collect::<Vec<_>>(), ["gate"]);
+    assert_eq!((&pruned.report["totals"]["asked_for"], scene.log().len()), (&1.into(), before));
 }
 
 #[test]

@@ -51,7 +51,7 @@ name = "latest"
 streams = ["gate"]
 last = "2m"
 settle = "0s"
-output = "out/{from:%d-%H%M}.mp4"
+output = "out/{from:%Y-%m-%d}.mp4"
 "#;
 
 fn camera(name: &str) -> Camera {
@@ -423,7 +423,7 @@ fn windows_of_one_text_are_each_themselves() {
 
 #[test]
 fn windows_of_a_text_that_hangs_on_the_time_of_day_are_finished_before_new_ones_begin() {
-    let (place, latest) = (place(), split(LATEST));
+    let (place, latest) = (place(), split(LATEST) + "time_zone = \"UTC\"\n");
     let begun = TUESDAY + MINUTE;
     assert_eq!(actions(&go(&place, &latest, begun, Service::NoClips).plan), ["new", "new"]);
     // A minute later the windows would be others, and none of them is begun.

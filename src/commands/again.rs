@@ -105,7 +105,8 @@ fn select(read: &mut Read, store: &Store, wanted: Wanted<'_>, jobs: &Path) -> Re
                 )));
             }
             let ExportRecord { identity, spec, .. } = record;
-            read.asking.narrow_to(Resolved { spec, pending: false, line: 0 });
+            read.asking.named = vec![Resolved { spec, pending: false, line: 0 }];
+            read.asking.expands = false;
             Ok(Again::Finished(identity.id))
         }
     }

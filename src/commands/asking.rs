@@ -63,7 +63,7 @@ pub(super) fn read(
         file.state = state;
         file.work = folder.join("chunks");
     }
-    let asking = Asking { named, now, only: args.only.clone(), below: folder, prefixes: true };
+    let asking = Asking { named, now, only: args.only.clone(), expands: true, below: folder };
     asking.check_place(&asking.named)?;
     if let Some(state) = given_state {
         // Chunks are named by the rows of their state: another state's must not lie among them.

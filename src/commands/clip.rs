@@ -62,7 +62,7 @@ async fn carry_out(args: &ClipArgs, global: &GlobalArgs) -> Result<RunReport, Co
         return already(spec, &there, args);
     }
     (file.state, file.work) = (state.file(), state.folder.join("chunks"));
-    let asking = Asking { named, now, only: Vec::new(), below: None, prefixes: true };
+    let asking = Asking { named, now, only: Vec::new(), expands: false, below: None };
     let undertaking = Undertaking {
         file,
         asking,

@@ -1,6 +1,6 @@
 //! From what a job file says by itself to all that it asks for: the streams that its prefixes take are listed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::archive::Archive;
 use crate::job::{JobFile, KnownStreams, Resolved};
 use crate::model::event::EventSink;
 use crate::model::listing::widest;
-use crate::model::{ExportSpec, ListedStream, StreamListings, StreamStatus, UnlistedRange, UtcMillis};
+use crate::model::{ListedStream, StreamArn, StreamListings, StreamStatus, UnlistedRange, UtcMillis};
 use crate::run::{self as runner, Asked, ListedPrefixes, Stop};
 use crate::store::{Store, StoreError};
 
@@ -23,10 +23,10 @@ pub(super) struct Asking {
     pub(super) now: UtcMillis,
     /// The jobs that are asked for; all, if it is empty.
     pub(super) only: Vec<String>,
+    /// Whether the streams of the jobs' prefixes belong to it.
+    pub(super) expands: bool,
     /// The folder that everything has to be written below.
     pub(super) below: Option<PathBuf>,
-    /// Whether the streams that prefixes take belong to it.
-    pub(super) prefixes: bool,
 }
 
 /// All that a job file asks for.
@@ -59,33 +59,7 @@ impl Lister<'_> {
 impl Asking {
     /// Whether the streams of a prefix have to be listed.
     pub(super) fn is_incomplete(&self, file: &JobFile) -> bool {
-        self.prefixes && !file.prefixes(&self.only).is_empty()
-    }
-
-    /// What the file asks for, as if all streams that the state file knows were still there: no request is sent.
-    pub(super) fn as_recorded(self, file: &JobFile, store: &Store) -> Result<Vec<ExportSpec>, StoreError> {
-        let specs = |resolved: Vec<Resolved>| resolved.into_iter().map(|export| export.spec).collect();
-        if !self.is_incomplete(file) {
-            return Ok(specs(self.named));
-        }
-        let known =
-            store.streams()?.into_iter().map(|arn| ListedStream { arn, status: StreamStatus::Active });
-        let known: Vec<ListedStream> = known.collect();
-        let mut listings = StreamListings::default();
-        for prefix in widest(file.prefixes(&self.only)) {
-            let taken = known.iter().filter(|stream| prefix.takes(stream.arn.name())).cloned().collect();
-            listings.add(prefix, Ok(taken));
-        }
-        let known = KnownStreams { listings: &listings, unfinished: &HashMap::new() };
-        // What is wrong with the streams of today is told where they are listed.
-        let (expansion, _) = file.expand(self.now, &self.only, known);
-        Ok(specs(expansion.exports))
-    }
-
-    /// Asks for this export alone.
-    pub(super) fn narrow_to(&mut self, export: Resolved) {
-        self.named = vec![export];
-        self.prefixes = false;
+        self.expands && !file.prefixes(&self.only).is_empty()
     }
 
     /// Lists the streams that prefixes take, where there are any, and resolves the file with them.
@@ -107,6 +81,33 @@ impl Asking {
         }
         self.check_place(&expansion.exports)?;
         Ok(AskedFor { asked: asked(expansion.exports), unlisted: expansion.unlisted, pages })
+    }
+
+    /// Resolves the file with the streams that the state file knows for those that prefixes take: nothing is listed.
+    ///
+    /// A prefix that takes none of them is no problem here.
+    pub(super) fn complete_as_recorded(
+        self,
+        file: &JobFile,
+        store: &Store,
+    ) -> Result<Vec<Asked>, CommandError> {
+        if !self.is_incomplete(file) {
+            return Ok(asked(self.named));
+        }
+        // Of streams that were made again under their names, one stands for all.
+        let by_name: BTreeMap<String, StreamArn> =
+            store.streams()?.into_iter().map(|arn| (arn.name().to_owned(), arn)).collect();
+        let mut listings = StreamListings::default();
+        for prefix in widest(file.prefixes(&self.only)) {
+            let taken = by_name.values().filter(|arn| prefix.takes(arn.name()));
+            let listed =
+                taken.map(|arn| ListedStream { arn: arn.clone(), status: StreamStatus::Active }).collect();
+            listings.add(prefix, Ok(listed));
+        }
+        let unfinished = unfinished(store)?;
+        let known = KnownStreams { listings: &listings, unfinished: &unfinished };
+        let (expansion, _) = file.expand(self.now, &self.only, known);
+        Ok(asked(expansion.exports))
     }
 
     /// Refuses an output that is not below the folder where everything has to be.

@@ -61,7 +61,7 @@ pub fn execute(cli: &Cli) -> ExitCode {
         Command::Validate(args) => runtime.block_on(validate::validate(args, &cli.global)),
         Command::Retry(args) => runtime.block_on(again::retry(args, &cli.global)),
         Command::Redo(args) => runtime.block_on(again::redo(args, &cli.global)),
-        Command::Prune(args) => prune::prune(args, &cli.global),
+        Command::Prune(args) => runtime.block_on(async { prune::prune(args, &cli.global) }),
         Command::Status(args) => status::status(args, &cli.global),
         Command::Clip(args) => runtime.block_on(clip::clip(args, &cli.global)),
         Command::Verify(args) => verify::verify(args, &cli.global),

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::asking::{self, Read};
 use super::document::{self, Document};
 use super::error::CommandError;
+use super::expansion::Asking;
 use super::plan::{self, Listing};
 use super::signals;
 use crate::cli::{AskedArgs, GlobalArgs, PruneArgs};
 use crate::clock::{Clock, SystemClock};
 use crate::exit_code;
 use crate::fs;
-use crate::job::Duration;
-use crate::model::UtcMillis;
+use crate::job::{Duration, JobFile};
 use crate::model::prune_report::PruneReport;
+use crate::model::{ExportSpec, UtcMillis};
 use crate::report;
 use crate::run::{self as runner, PruneRequest};
 use crate::store::{StateLock, Store};
@@ -43,28 +46,34 @@ fn forget(args: &PruneArgs) -> Result<PruneReport, CommandError> {
     };
     let Read { file, asking, .. } = asking::read(&asked, &*clock, |_, _| ())?;
     let cancel = signals::cancel_on_signals()?;
-    let stopped = || *cancel.borrow();
-    let (work, dry_run) = (&file.work, args.dry_run);
-    let prune = |mut store: Store| {
-        let asked = asking.as_recorded(&file, &store)?;
-        let request = PruneRequest { asked: &asked, before, work, dry_run, stopped: &stopped };
-        Ok(runner::prune(&mut store, &request))
-    };
-    if dry_run {
-        return prune(plan::open(&file.state, Listing::Forget, &clock)?);
-    }
     // Where there is nothing yet, nothing is made.
-    if !file.state.exists() {
-        return Ok(PruneReport::new(false, before));
+    if args.dry_run || !file.state.exists() {
+        let mut store = plan::open(&file.state, Listing::Forget, &clock)?;
+        return forget_in(&mut store, &file, asking, before, args.dry_run, &cancel);
     }
     let lock = StateLock::acquire(&file.state, &*clock)?;
-    let store = Store::open(&file.state, Arc::clone(&clock))?;
+    let mut store = Store::open(&file.state, Arc::clone(&clock))?;
     fs::create_dir_all(&file.work)?;
     let work_lock =
         fs::lock_folder(&file.work)?.ok_or_else(|| CommandError::WorkLocked { path: file.work.clone() })?;
-    let report = prune(store);
-    drop((work_lock, lock));
+    let report = forget_in(&mut store, &file, asking, before, false, &cancel);
+    drop((store, work_lock, lock));
     report
+}
+
+fn forget_in(
+    store: &mut Store,
+    file: &JobFile,
+    asking: Asking,
+    before: UtcMillis,
+    dry_run: bool,
+    cancel: &watch::Receiver<bool>,
+) -> Result<PruneReport, CommandError> {
+    let asked: Vec<ExportSpec> =
+        asking.complete_as_recorded(file, store)?.into_iter().map(|asked| asked.spec).collect();
+    let stopped = || *cancel.borrow();
+    let request = PruneRequest { asked: &asked, before, work: &file.work, dry_run, stopped: &stopped };
+    Ok(runner::prune(store, &request))
 }
 
 /// When an export must have changed last that is of that age now.

@@ -217,8 +217,9 @@ async fn carry_out(
     };
     let selection = Selection::of(again, request.whole_file, request.clock.now());
     let stopped = || *request.cancel.borrow();
+    let unlisted = &request.unlisted;
     let prepared = described.and_then(|streams| {
-        prepare::prepare(&mut request.store, asked, selection, (&streams, &request.unlisted), &stopped)
+        prepare::prepare(&mut request.store, asked, selection, (&streams, unlisted), &stopped)
     });
     let prepared = match prepared {
         Ok(prepared) => prepared,

@@ -156,14 +156,6 @@ impl Store {
         rows.collect::<rusqlite::Result<_>>().during("read unfinished exports")
     }
 
-    /// The streams that exports are of, each once.
-    pub fn streams(&self) -> Result<Vec<StreamArn>, StoreError> {
-        const SELECT: &str = "select distinct stream_arn from export";
-        let mut select = self.connection.prepare_cached(SELECT).during("read the streams")?;
-        let rows = select.query_map([], |row| row.get(0)).during("read the streams")?;
-        rows.collect::<rusqlite::Result<_>>().during("read the streams")
-    }
-
     /// The unfinished exports that one entry of a job file created, superseded ones included, oldest first.
     pub fn unfinished_with_resume_key(&self, resume_key: &str) -> Result<Vec<ExportRecord>, StoreError> {
         const SELECT: &str = "
@@ -182,6 +174,14 @@ impl Store {
         rows.during("look up an export's id")?
             .collect::<rusqlite::Result<_>>()
             .during("look up an export's id")
+    }
+
+    /// Every stream that has an export.
+    pub fn streams(&self) -> Result<Vec<StreamArn>, StoreError> {
+        const SELECT: &str = "select distinct stream_arn from export";
+        let mut select = self.connection.prepare_cached(SELECT).during("read streams")?;
+        let rows = select.query_map([], |row| row.get(0)).during("read streams")?;
+        rows.collect::<rusqlite::Result<_>>().during("read streams")
     }
 
     /// The failed exports that are not superseded, oldest first.

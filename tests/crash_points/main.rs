@@ -4,6 +4,7 @@
 //! After every kill: nothing half-made has a final name, and the rows are true. After every run: nothing that was
 //! recorded before was requested again.
 
+mod again;
 mod cases;
 mod lasting;
 mod stage;
@@ -163,8 +164,9 @@ fn a_recovery_that_reads_a_large_output_is_stopped_by_a_signal() {
 #[test]
 fn every_point_is_the_end_of_some_run() {
     let name = |at: &&'static str| at.split(':').next().unwrap_or_default();
-    let played: BTreeSet<&str> =
-        ALL.iter().copied().flatten().flat_map(|case| case.crashes.iter().map(name)).collect();
+    let played = ALL.iter().copied().flatten().flat_map(|case| case.crashes.iter().map(name));
+    let again = again::points().map(|at| at.split(':').next().unwrap_or_default());
+    let played: BTreeSet<&str> = played.chain(again).collect();
     let points: BTreeSet<&str> = Point::ALL.iter().map(|point| point.name()).collect();
     assert_eq!(played, points);
 }

@@ -51,6 +51,11 @@ fn camera(kind: Kind) -> Camera {
     Camera::with_script(NAME, Script::Fragments(fragments.collect()))
 }
 
+/// A job of the same stream that asks for something else.
+pub(crate) fn another_job() -> Job {
+    Job::new("another", NAME, after_midnight(0, 1_000))
+}
+
 /// An export to be killed, and what it has to be in the end.
 pub(crate) struct Stage {
     pub(crate) scene: Scene,
@@ -98,6 +103,17 @@ impl Stage {
             _ => return ["-part1.mp4", "-part2.mp4", ".manifest.json", ".sha256"].map(named).into(),
         };
         videos.iter().map(|end| format!("{NAME}.{end}")).collect()
+    }
+
+    /// The same export of a camera without the change of the sample description: one video.
+    pub(crate) fn without_change(mut self) -> Self {
+        let camera = camera(Kind::Plain);
+        let job = Job::new(NAME, NAME, range(Kind::Plain));
+        self.expected = vec![truth::fragments(&camera, &job)];
+        self.kind = Kind::Plain;
+        self.scene.restart_emulator(EmulatorConfig::with_cameras([camera]));
+        self.scene.write_jobs("requests_in_flight = 1\nattempts = 1", &[job]);
+        self
     }
 
     /// Runs, and lets it die at a point.
