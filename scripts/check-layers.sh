@@ -24,7 +24,7 @@ merge: model media clock error fs crash_point
 evidence: model media clock error fs
 emulator: model job clock error fs
 run: model plan store archive merge evidence media clock error exit_code fs crash_point
-report: model clock error
+report: model job clock error
 notify: model
 '
 unrestricted='cli commands lib logging main'

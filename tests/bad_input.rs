@@ -220,16 +220,20 @@ fn outputs_of(stream: &str) -> [String; 3] {
     ["manifest.json", "mp4", "sha256"].map(|end| format!("out/{stream}.{end}"))
 }
 
-/// Runs a job file that must be refused whole: exit 2, the same words on both streams, not even a state made.
+/// Runs a job file that must be refused whole: exit 2, the words in the document, the line on standard error, not even a state made.
 #[track_caller]
 fn assert_refused(text: impl AsRef<[u8]>, parts: &[&str]) {
     let place = Place::holding(text);
     let ended = place.run();
-    ended.assert_says(2, parts);
+    ended.assert_says(2, &[]);
     let error = place.normalised(ended.error());
     for part in parts {
-        let part = part.strip_prefix("error: ").unwrap_or(part);
-        assert!(error.contains(part), "not in the document: {part:?}\n{error}");
+        let told = part.strip_prefix("error: ").unwrap_or(part);
+        assert!(error.contains(told), "not in the document: {told:?}\n{error}");
+        // People are shown the line.
+        if let Some((at, _)) = told.split_once(": ").filter(|_| told != *part) {
+            assert!(ended.stderr.contains(&format!("--> {at}\n")), "{}", ended.stderr);
+        }
     }
     assert_eq!(place.files(), ["jobs.toml"]);
 }

@@ -135,6 +135,12 @@ fn complain(error: &CommandError, how: ErrorStyle) {
         let exit_code = exit_code::of(outcome);
         return ProgressEvent::Error { message: &message, hints: &hints, outcome, exit_code }.tell();
     }
+    if let CommandError::JobFile(errors) = error {
+        let text = report::job_errors(errors, how.color, report::terminal_width());
+        // Where standard error is closed there is nobody to tell.
+        drop(io::stderr().lock().write_all(text.as_bytes()));
+        return;
+    }
     let label = if how.color { "\u{1b}[1;31merror:\u{1b}[0m" } else { "error:" };
     let mut text = format!("{label} {}\n", error.told());
     for hint in error.hints() {

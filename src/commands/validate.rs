@@ -26,15 +26,29 @@ const LIST_STREAMS: &str = "kinesisvideo:ListStreams";
 
 /// Checks and reports; standard output holds one document whatever happens.
 pub(super) async fn validate(args: &ValidateArgs, global: &GlobalArgs) -> u8 {
-    let report = match check(args).await {
-        Ok(report) => report,
+    let found = match check(args).await {
+        Ok(found) => found,
         Err(error) => return document::refuse(Document::Validate, &error, global),
     };
+    let Found { report, errors } = &found;
     let code = exit_code::of(report.outcome);
-    document::show(&report, code, global, |color| report::validate_text(&report, color))
+    document::show(report, code, global, |color| report::validate_text(report, errors.as_ref(), color))
 }
 
-async fn check(args: &ValidateArgs) -> Result<ValidateReport, CommandError> {
+/// What was found.
+struct Found {
+    report: ValidateReport,
+    /// What is wrong with the job file; each of it is a check of the report as well.
+    errors: Option<JobErrors>,
+}
+
+impl From<ValidateReport> for Found {
+    fn from(report: ValidateReport) -> Self {
+        Self { report, errors: None }
+    }
+}
+
+async fn check(args: &ValidateArgs) -> Result<Found, CommandError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut cancel = signals::cancel_on_signals()?;
     let text = JobFileText::read(&args.jobs)?;
@@ -48,7 +62,7 @@ async fn check(args: &ValidateArgs) -> Result<ValidateReport, CommandError> {
             checks.push(machine::check_ffmpeg());
             let message = "the job file has to be mended first";
             checks.push(Check::new("streams and folders", "all", CheckStatus::Untested, message));
-            return Ok(ValidateReport::new(checks, None));
+            return Ok(Found { report: ValidateReport::new(checks, None), errors: Some(errors) });
         }
     };
     checks.push(content(&file, &named));
@@ -60,7 +74,7 @@ async fn check(args: &ValidateArgs) -> Result<ValidateReport, CommandError> {
             let message = "which streams it takes only AWS knows: no request is sent";
             Check::new(&subject(prefix), LIST_STREAMS, CheckStatus::Untested, message)
         }));
-        return Ok(ValidateReport::new(checks, None));
+        return Ok(ValidateReport::new(checks, None).into());
     }
     let assembled = session::connect(&file, None).await;
     let archive = assembled.as_ref().ok().map(|assembled| &*assembled.archive);
@@ -81,7 +95,7 @@ async fn check(args: &ValidateArgs) -> Result<ValidateReport, CommandError> {
             check_streams(&*assembled.archive, asked, now, &mut cancel, &mut checks).await
         }
     };
-    Ok(ValidateReport::new(checks, stopped))
+    Ok(ValidateReport::new(checks, stopped).into())
 }
 
 /// What the file holds.

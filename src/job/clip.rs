@@ -121,7 +121,7 @@ pub fn clip(words: &ClipWords<'_>, folder: &Path) -> Result<JobFile, JobErrors> 
 }
 
 fn place(option: &str) -> Place {
-    Place { line: 0, column: 0, key: option.to_owned() }
+    Place::named(option)
 }
 
 fn range(context: &Context<'_>, range: ClipRange<'_>) -> Option<RangeSpec> {

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Where something stands in a job file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +14,15 @@ pub(super) struct Place {
     pub(super) column: usize,
     /// The dotted path of the key; array elements are counted from 1.
     pub(super) key: String,
+    /// What is to be marked: bytes of the text, which may be none.
+    pub(super) span: Range<usize>,
+}
+
+impl Place {
+    /// What stands in no file: an option, say, or a variable of the environment.
+    pub(super) fn named(key: impl Into<String>) -> Self {
+        Self { line: 0, column: 0, key: key.into(), span: 0..0 }
+    }
 }
 
 /// A value with the place it was read from.
@@ -69,6 +80,18 @@ pub struct JobProblem {
     pub accepted: Option<String>,
     /// What was probably meant.
     pub suggestion: Option<String>,
+    /// The line and what of it is meant; `None` where the problem has no line, or its text is not at hand.
+    pub excerpt: Option<Excerpt>,
+    span: Range<usize>,
+}
+
+/// A line of a job file, with the place of a problem in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The line, without its end and without a byte order mark.
+    pub line: Arc<str>,
+    /// The bytes of it that are meant; of what goes on over more lines those of the first, at its end none.
+    pub marked: Range<usize>,
 }
 
 impl JobProblem {
@@ -80,6 +103,8 @@ impl JobProblem {
             message: refusal.message,
             accepted: refusal.accepted,
             suggestion: refusal.suggestion,
+            excerpt: None,
+            span: place.span.clone(),
         }
     }
 }
@@ -99,10 +124,24 @@ impl JobErrors {
         Self { file: file.to_owned(), problems }
     }
 
-    /// One problem of the file as a whole: that it is missing or cannot be read, say.
-    pub fn whole_file(file: &str, message: impl Into<String>) -> Self {
-        let place = Place { line: 0, column: 0, key: String::new() };
-        Self::new(file, vec![JobProblem::at(&place, Refusal::new(message))])
+    /// The same, with the lines of the text in which they are.
+    pub(super) fn in_text(file: &str, text: &str, problems: Vec<JobProblem>) -> Self {
+        let mut errors = Self::new(file, problems);
+        let lines = Lines::of(text);
+        let mut last: Option<(usize, Arc<str>)> = None;
+        for problem in errors.problems.iter_mut().filter(|problem| problem.line > 0) {
+            let (start, line) = lines.line(problem.line);
+            // One line may have very many problems, and be very long.
+            let line = match &last {
+                Some((number, line)) if *number == problem.line => Arc::clone(line),
+                _ => line.into(),
+            };
+            last = Some((problem.line, Arc::clone(&line)));
+            let inside = |at: usize| at.saturating_sub(start).min(line.len());
+            let marked = inside(problem.span.start)..inside(problem.span.end.max(problem.span.start));
+            problem.excerpt = Some(Excerpt { line, marked });
+        }
+        errors
     }
 
     /// The file as its user named it.
@@ -146,11 +185,11 @@ impl std::error::Error for JobErrors {}
 /// Decodes a job file's bytes, or says where they stop to be UTF-8.
 pub fn decode<'b>(bytes: &'b [u8], file: &str) -> Result<&'b str, JobErrors> {
     std::str::from_utf8(bytes).map_err(|error| {
-        let (valid, _) = bytes.split_at(error.valid_up_to());
-        let valid = String::from_utf8_lossy(valid);
-        let place = Lines::of(&valid).place(valid.len(), "");
+        let text = String::from_utf8_lossy(bytes);
+        let start = error.valid_up_to();
+        let place = Lines::of(&text).place(start..start + char::REPLACEMENT_CHARACTER.len_utf8(), "");
         let refusal = Refusal::new("the file is not UTF-8 text").accepts("TOML in UTF-8");
-        JobErrors::new(file, vec![JobProblem::at(&place, refusal)])
+        JobErrors::in_text(file, &text, vec![JobProblem::at(&place, refusal)])
     })
 }
 
@@ -170,12 +209,20 @@ impl<'t> Lines<'t> {
         Self { text, starts }
     }
 
-    pub(super) fn place(&self, offset: usize, key: impl Into<String>) -> Place {
-        let offset = offset.min(self.text.len());
+    pub(super) fn place(&self, span: Range<usize>, key: impl Into<String>) -> Place {
+        let offset = span.start.min(self.text.len());
         let line = self.starts.partition_point(|&start| start <= offset).max(1);
         let start = self.starts.get(line - 1).copied().unwrap_or_default();
         let column = self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1;
-        Place { line, column, key: key.into() }
+        Place { line, column, key: key.into(), span }
+    }
+
+    /// Where a line, counted from 1, begins, and its text without its end.
+    fn line(&self, number: usize) -> (usize, &'t str) {
+        let start = self.starts.get(number.saturating_sub(1)).copied().unwrap_or(self.text.len());
+        let end = self.starts.get(number).map_or(self.text.len(), |next| next - 1);
+        let line = self.text.get(start..end).unwrap_or_default();
+        (start, line.strip_suffix('\r').unwrap_or(line))
     }
 }
 
@@ -191,8 +238,8 @@ impl<'t> Context<'t> {
         Self { lines: Lines::of(text), problems: RefCell::default() }
     }
 
-    pub(super) fn place(&self, offset: usize, key: impl Into<String>) -> Place {
-        self.lines.place(offset, key)
+    pub(super) fn place(&self, span: Range<usize>, key: impl Into<String>) -> Place {
+        self.lines.place(span, key)
     }
 
     pub(super) fn report(&self, place: &Place, refusal: Refusal) {
@@ -228,13 +275,13 @@ mod tests {
     #[test]
     fn columns_count_characters_and_not_bytes() {
         let text = "a = 1\nä = \"ö\" b";
-        let place = Lines::of(text).place(text.find('b').expect("there"), "k");
+        let place = Lines::of(text).place(12..13, "k");
         assert_eq!((place.line, place.column), (2, 9));
     }
 
     #[test]
     fn a_byte_order_mark_is_not_a_column() {
-        assert_eq!(Lines::of("\u{feff}x").place(3, "").column, 1);
+        assert_eq!(Lines::of("\u{feff}x").place(3..4, "").column, 1);
     }
 
     #[test]
@@ -242,12 +289,6 @@ mod tests {
         let errors = decode(b"a = 1\nb = \"\xff\"", "jobs.toml").expect_err("not UTF-8");
         assert!(errors.to_string().starts_with("jobs.toml:2:6: the file is not UTF-8"), "{errors}");
         assert_eq!(decode("ä".as_bytes(), "jobs.toml"), Ok("ä"));
-    }
-
-    #[test]
-    fn a_problem_of_the_whole_file_has_no_line() {
-        let errors = JobErrors::whole_file("jobs.toml", "there is no such file");
-        assert_eq!(errors.to_string(), "jobs.toml: there is no such file");
     }
 
     #[test]

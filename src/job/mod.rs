@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use clip::{CLIP_JOB, ClipRange, ClipWords, clip};
 pub use duration::Duration;
-pub use errors::{JobErrors, JobProblem, Refusal, decode, nearest};
+pub use errors::{Excerpt, JobErrors, JobProblem, Refusal, decode, nearest};
 pub use resolve::{Expansion, Resolved};
 pub use spec::{AwsSettings, JobFile, JobSpec, Limits, RangeExpression, RangeSpec};
 pub use streams::{ExpandedPrefix, JobStreams, KnownStreams, TakenStreams};
@@ -53,7 +53,7 @@ pub fn parse(source: JobSource<'_>) -> Result<JobFile, JobErrors> {
     let parsed = parse_partly(source);
     match parsed.file {
         Some(file) if parsed.problems.is_empty() => Ok(file),
-        _ => Err(JobErrors::new(source.display, parsed.problems)),
+        _ => Err(JobErrors::in_text(source.display, source.text, parsed.problems)),
     }
 }
 
@@ -69,7 +69,7 @@ pub fn load(
     let parsed = parse_partly(source);
     let mut problems = parsed.problems;
     let Some(file) = parsed.file else {
-        return Err(JobErrors::new(source.display, problems));
+        return Err(JobErrors::in_text(source.display, source.text, problems));
     };
     let names: Vec<&str> = parsed.names.iter().map(String::as_str).collect();
     problems.extend(JobFile::check_names(only, &names));
@@ -78,7 +78,7 @@ pub fn load(
     if problems.is_empty() {
         Ok((file, resolution.expansion.exports))
     } else {
-        Err(JobErrors::new(source.display, problems))
+        Err(JobErrors::in_text(source.display, source.text, problems))
     }
 }
 

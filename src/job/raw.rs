@@ -168,7 +168,7 @@ pub(super) fn read(context: &Context<'_>, text: &str) -> Option<RawFile> {
     let (document, broken) = DeTable::parse_recoverable(text);
     let mut breaks: Vec<(Place, &str)> = broken
         .iter()
-        .map(|error| (context.place(error.span().map_or(0, |span| span.start), ""), error.message()))
+        .map(|error| (context.place(error.span().unwrap_or(0..0), ""), error.message()))
         .collect();
     // The parser goes on where it can; more on one line is only what follows from the first.
     breaks.sort_by_key(|(place, _)| (place.line, place.column));
@@ -185,14 +185,14 @@ pub(super) fn read(context: &Context<'_>, text: &str) -> Option<RawFile> {
 fn read_document<'t>(context: &Context<'t>, document: &DeTable<'t>) -> Option<RawFile> {
     // Before the keys: another version's keys are not unknown ones.
     if let Some(version) = document.get("version") {
-        let place = context.place(version.span().start, "version");
+        let place = context.place(version.span(), "version");
         if let Err(refusal) = check_version(version.get_ref()) {
             context.report(&place, refusal);
             return None;
         }
     }
     let root = Table::root(context, document, &ROOT_KEYS);
-    if !document.contains_key("version") {
+    if !root.is_there("version") {
         let place = root.place_of_missing("version");
         root.report(&place, Refusal::new("the file does not say its version").accepts("version = 1"));
     }
@@ -307,7 +307,8 @@ fn share(value: &DeValue<'_>) -> Result<f64, Refusal> {
 
 fn read_defaults(root: &Table<'_, '_>) -> RawJob {
     let Some(table) = root.table("defaults", &JOB_KEYS) else {
-        return RawJob::empty(root.place_of_missing("defaults"));
+        let none = RawJob::empty(root.place_of_missing("defaults"));
+        return if root.is_there("defaults") { none.unreadable() } else { none };
     };
     let mut defaults = read_job(&table);
     if let Entry::Valid(name) = &defaults.name {
@@ -557,6 +558,19 @@ impl RawJob {
             case: Entry::Absent,
             operator: Entry::Absent,
             note: Entry::Absent,
+        }
+    }
+
+    /// Defaults that cannot be read: what a job needs may be among them.
+    fn unreadable(self) -> Self {
+        Self {
+            sound: false,
+            streams: Entry::Invalid,
+            from: Entry::Invalid,
+            to: Entry::Invalid,
+            time_zone: Entry::Invalid,
+            case: Entry::Invalid,
+            ..self
         }
     }
 

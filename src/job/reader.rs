@@ -76,6 +76,8 @@ pub(super) struct Table<'t, 'c> {
     entries: &'c DeTable<'t>,
     keys: &'static Keys,
     path: String,
+    /// The keys that others, unknown ones, were probably meant to be.
+    misspelt: Vec<&'static str>,
     /// Where its header stands.
     pub(super) place: Place,
 }
@@ -142,30 +144,45 @@ pub(super) fn word<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Result<
 impl<'t, 'c> Table<'t, 'c> {
     /// Opens the document itself.
     pub(super) fn root(context: &'c Context<'t>, entries: &'c DeTable<'t>, keys: &'static Keys) -> Self {
-        let place = context.place(0, "");
+        let place = context.place(0..0, "");
         Self::open(context, entries, keys, place)
     }
 
     fn open(context: &'c Context<'t>, entries: &'c DeTable<'t>, keys: &'static Keys, place: Place) -> Self {
-        let table = Self { context, entries, keys, path: place.key.clone(), place };
-        table.check_keys();
+        let mut table = Self { context, entries, keys, path: place.key.clone(), misspelt: Vec::new(), place };
+        table.misspelt = table.check_keys();
         table
     }
 
-    fn check_keys(&self) {
+    /// Reports unknown keys; gives those that they were probably meant to be.
+    fn check_keys(&self) -> Vec<&'static str> {
+        let mut misspelt = Vec::new();
         for key in self.entries.keys() {
             let name = key.get_ref().as_ref();
-            let place = self.context.place(key.span().start, self.path_of(name));
+            let place = self.context.place(key.span(), self.path_of(name));
             if self.keys.later.contains(&name) {
                 self.context.report(&place, not_yet(&format!("`{name}`")));
             } else if !self.keys.known.contains(&name) {
                 let all = self.keys.known.iter().copied();
-                let near = nearest(name, all.clone()).map(|near| format!("`{near}`"));
+                let near = nearest(name, all.clone());
+                misspelt.extend(near);
                 let all = all.collect::<Vec<_>>().join(", ");
-                let refusal = Refusal::new(format!("there is no key `{name}` here")).suggests(near);
-                self.context.report(&place, refusal.accepts(all));
+                let refusal = Refusal::new(format!("there is no key `{name}` here"));
+                self.context
+                    .report(&place, refusal.accepts(all).suggests(near.map(|near| format!("`{near}`"))));
             }
         }
+        misspelt
+    }
+
+    /// Whether a key is there, if only misspelt: it is not missing then, whatever it is meant to say.
+    pub(super) fn is_there(&self, key: &str) -> bool {
+        self.entries.contains_key(key) || self.misspelt.contains(&key)
+    }
+
+    /// What stands for a key that has no value to be read.
+    fn without_value<T>(&self, key: &str) -> Entry<T> {
+        if self.is_there(key) { Entry::Invalid } else { Entry::Absent }
     }
 
     /// The dotted path of a key of this table.
@@ -181,7 +198,7 @@ impl<'t, 'c> Table<'t, 'c> {
     fn get(&self, key: &str) -> Option<(Place, &'c DeValue<'t>)> {
         debug_assert!(self.keys.known.contains(&key), "{key} is read but not listed");
         let value = self.entries.get(key)?;
-        Some((self.context.place(value.span().start, self.path_of(key)), value.get_ref()))
+        Some((self.context.place(value.span(), self.path_of(key)), value.get_ref()))
     }
 
     /// Reads a key.
@@ -190,7 +207,7 @@ impl<'t, 'c> Table<'t, 'c> {
         key: &str,
         read: impl FnOnce(&DeValue<'t>) -> Result<T, Refusal>,
     ) -> Entry<T> {
-        let Some((place, value)) = self.get(key) else { return Entry::Absent };
+        let Some((place, value)) = self.get(key) else { return self.without_value(key) };
         self.entry(place, read(value))
     }
 
@@ -247,7 +264,7 @@ impl<'t, 'c> Table<'t, 'c> {
         accepted: &str,
         mut element: impl FnMut(&Self, Place, &'c Spanned<DeValue<'t>>) -> Option<T>,
     ) -> Entry<Vec<T>> {
-        let Some((place, value)) = self.get(key) else { return Entry::Absent };
+        let Some((place, value)) = self.get(key) else { return self.without_value(key) };
         let DeValue::Array(array) = value else {
             return self.entry(place, Err(wrong_type(value, "a list").accepts(accepted)));
         };
@@ -256,7 +273,7 @@ impl<'t, 'c> Table<'t, 'c> {
             .enumerate()
             .map(|(index, value)| {
                 let path = format!("{}[{}]", place.key, index + 1);
-                element(self, self.context.place(value.span().start, path), value)
+                element(self, self.context.place(value.span(), path), value)
             })
             .collect();
         match read.into_iter().collect::<Option<Vec<T>>>() {

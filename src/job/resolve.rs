@@ -157,7 +157,7 @@ impl JobFile {
 
     /// Refuses names of `only` that `known` does not have.
     pub(super) fn check_names(only: &[String], known: &[&str]) -> Vec<JobProblem> {
-        let place = Place { line: 0, column: 0, key: "--job".to_owned() };
+        let place = Place::named("--job");
         let unknown = only.iter().filter(|name| !known.contains(&name.as_str()));
         unknown
             .map(|name| {

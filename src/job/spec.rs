@@ -162,7 +162,7 @@ pub(super) fn build(context: &Context<'_>, raw: RawFile, file: &Path, display: &
         [&raw.work, &raw.state].into_iter().find_map(|entry| entry.clone().located()).map(|at| at.place);
     let (state, work) = (path(raw.state, "state.db"), path(raw.work, "chunks"));
     if work.starts_with(&state) {
-        let place = place.unwrap_or_else(|| context.place(0, "work"));
+        let place = place.unwrap_or_else(|| context.place(0..0, "work"));
         let refusal = Refusal::new("`state` is a file, and `work` a folder that cannot lie in it");
         context.report(&place, refusal.accepts("two paths, neither in the other"));
     }

@@ -3,6 +3,7 @@ use std::path::Path;
 use super::*;
 
 mod broken;
+mod broken_files;
 mod example;
 mod prefixes;
 mod resolving;

@@ -26,6 +26,11 @@ pub(super) fn size() -> Size {
         .map_or(USUAL, |(height, width)| Size { width: usize::from(width), height: usize::from(height) })
 }
 
+/// The width of the terminal that is standard error, if it is one.
+pub fn terminal_width() -> Option<usize> {
+    Term::stderr().size_checked().map(|(_, width)| usize::from(width))
+}
+
 /// Puts these lines in the place of those that stand there; without lines it takes them away.
 pub(super) fn draw(lines: Vec<String>) {
     let mut block = BLOCK.lock().unwrap_or_else(PoisonError::into_inner);

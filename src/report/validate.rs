@@ -2,13 +2,17 @@
 
 use super::table::Paint;
 use super::units::{counted, one_line};
+use super::{job_errors, terminal_width};
+use crate::job::JobErrors;
 use crate::model::validate_report::{CheckStatus, ValidateReport};
 
-/// The checks as text, their numbers in the last line.
-pub fn validate_text(report: &ValidateReport, color: bool) -> String {
+/// The checks as text, their numbers in the last line; the problems of the job file, which are the first of the checks,
+/// with their lines.
+pub fn validate_text(report: &ValidateReport, errors: Option<&JobErrors>, color: bool) -> String {
     let paint = Paint(color);
-    let mut text = String::new();
-    for check in &report.checks {
+    let shown = errors.map(|errors| job_errors(errors, color, terminal_width()) + "\n");
+    let mut text = shown.unwrap_or_default();
+    for check in report.checks.iter().skip(errors.map_or(0, |errors| errors.problems().len())) {
         let word = check.status.as_str();
         let padding = " ".repeat(CheckStatus::Untested.as_str().len().saturating_sub(word.len()));
         let word = match check.status {
@@ -66,7 +70,7 @@ pub(super) mod tests {
 
     #[test]
     fn every_check_has_its_line_and_the_last_counts_them() {
-        insta::assert_snapshot!(validate_text(&everything(), false), @r"
+        insta::assert_snapshot!(validate_text(&everything(), None, false), @r"
         ok          job file, content: 2 jobs, 5 exports
         problem     stream gate, kinesisvideo:GetClip: grant it; (denied)
         note        stream gate, kinesisvideo:ListTagsForStream: manifests will be without
