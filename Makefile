@@ -11,7 +11,8 @@
 # make bench-job-file  how a job file of 100 000 exports is read
 # make players  whether ffmpeg, ffplay and headless Chromium open, seek and play the outputs (docs/players.md); not
 #             part of make test, since Chromium is large. PLAYERS="reordered aac": only these scenarios, or videos
-# make docs   renews what is made from the types: docs/commands.md, the tables of exit codes
+# make docs   renews what is made from the types: docs/commands.md, the tables of exit codes, jobs.schema.json,
+#             docs/job-file.md
 # make build  the program, in target/release
 # make setup  what all of these need
 
@@ -72,6 +73,7 @@ players: build
 
 docs: export UPDATE_DOCS = 1
 docs: setup
+	cargo test --locked --lib made_from_the_types
 	cargo test --locked --test documented generated
 
 build:

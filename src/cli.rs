@@ -88,6 +88,8 @@ pub enum Command {
     Emulator(EmulatorArgs),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
+    /// Print the JSON schema of the job file
+    Schema(SchemaArgs),
 }
 
 /// Write a commented job file to begin with.
@@ -138,6 +140,9 @@ pub struct AskedArgs {
     /// The state file, instead of the job file's; its chunks lie beside it
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// A setting that stands against the job file's, such as limits.merges=2 or operator=alice; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// Use the embedded archive instead of AWS, and ./demo for everything that is written
     #[arg(long)]
     pub emulator: bool,
@@ -173,6 +178,9 @@ pub struct ValidateArgs {
     /// Send no request: check the file and this machine only
     #[arg(long)]
     pub no_aws: bool,
+    /// A setting that stands against the job file's, such as limits.merges=2 or operator=alice; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// Show the last run and every export as recorded; works during a run.
@@ -375,6 +383,21 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL", value_enum)]
     pub shell: Shell,
+}
+
+/// Print the JSON schema of the job file.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Editors complete and check job files by it. They find it by a comment in the file's first line:
+  #:schema ./jobs.schema.json
+
+Example:
+  kvs-export schema > jobs.schema.json
+  kvs-export schema --reference > job-file.md")]
+pub struct SchemaArgs {
+    /// Print every key with its values, default, example and meaning instead, as Markdown
+    #[arg(long)]
+    pub reference: bool,
 }
 
 /// A stream of the embedded archive.

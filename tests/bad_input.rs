@@ -291,17 +291,28 @@ fn broken_toml_is_told_where() {
 
 #[test]
 fn an_unknown_key_is_told_with_the_one_that_was_meant() {
-    let text = job("streams = [\"gate\"]\nlast = \"1h\"\ntimestmaps = \"server\"\nedges = \"covr\"\n");
+    let text = job("streams = [\"gate\"]\nlast = \"1h\"\nedges = \"covr\"\n[aws]\nregoin = \"x\"\n");
     let ended = Place::holding(&text).run();
     insta::assert_snapshot!(ended.stderr, @r#"
-    error: ./jobs.toml:6:1: job[1].timestmaps: there is no key `timestmaps` here
-      accepted: name, streams, from, to, last, ranges, time_zone, timestamps, edges, fetch, chunk, timeline, gaps, gap_tolerance, settle, output, on_codec_change, keep_chunks, case, operator, note
-      did you mean `timestamps`?
-    ./jobs.toml:7:9: job[1].edges: "covr" is not one of its values
-      accepted: "cover" or "inside"
-      did you mean "cover"?
+    error: job[1].edges: "covr" is not one of its values
+     --> ./jobs.toml:6:9
+      |
+    6 | edges = "covr"
+      |         ^^^^^^ did you mean "cover"?
+      |
+      = accepted: "cover" or "inside"
+
+    error: aws.regoin: there is no key `regoin` here
+     --> ./jobs.toml:8:1
+      |
+    8 | regoin = "x"
+      | ^^^^^^ did you mean `region`?
+      |
+      = accepted: region, profile, endpoint_url
+
+    error: 2 problems in ./jobs.toml
     "#);
-    assert_refused(&text, &["jobs.toml:6:1: job[1].timestmaps:", "did you mean `timestamps`?"]);
+    assert_refused(&text, &["error: ./jobs.toml:8:1: aws.regoin:", "did you mean `region`?"]);
 }
 
 #[test]
@@ -375,8 +386,13 @@ fn two_outputs_that_are_one_file_on_some_disks_are_refused() {
     );
     let ended = Place::holding(&text).run();
     insta::assert_snapshot!(ended.stderr, @r#"
-    error: ./jobs.toml:13:10: job[2].output: two exports have one output: ./out/Night.mp4 of job "a" (gate, 2025-03-03T08:00:00.000Z to 2025-03-03T08:00:20.000Z) and ./OUT/night.mp4 of job "b" (yard, 2025-03-03T08:00:00.000Z to 2025-03-03T08:00:20.000Z)
-      accepted: a template that tells them apart, by {job}, {stream}, {from} and {to} say
+    error: job[2].output: two exports have one output: ./out/Night.mp4 of job "a" (gate, 2025-03-03T08:00:00.000Z to 2025-03-03T08:00:20.000Z) and ./OUT/night.mp4 of job "b" (yard, 2025-03-03T08:00:00.000Z to 2025-03-03T08:00:20.000Z)
+      --> ./jobs.toml:13:10
+       |
+    13 | output = "OUT/night.mp4"
+       |          ^^^^^^^^^^^^^^^
+       |
+       = accepted: a template that tells jobs apart: {job}, or a folder for each
     "#);
     assert_refused(&text, &["jobs.toml:13:10: job[2].output"]);
 }
@@ -392,15 +408,39 @@ fn all_problems_of_a_file_are_told_at_once() {
     let text = "version = 1\nstat = \"x\"\n[[job]]\nname = \"a b\"\nstreams = []\nlast = 5\n";
     let ended = Place::holding(text).run();
     insta::assert_snapshot!(ended.stderr, @r#"
-    error: ./jobs.toml:2:1: stat: there is no key `stat` here
-      accepted: version, state, work, aws, limits, notify, defaults, job
-      did you mean `state`?
-    ./jobs.toml:4:8: job[1].name: "a b" is not a job's name
-      accepted: 1 to 64 of a-z, A-Z, 0-9, '_', '.', '-', not only dots
-    ./jobs.toml:5:11: job[1].streams: the list is empty
-      accepted: a list of stream names or ARNs: ["front-gate", "loading-dock"]
-    ./jobs.toml:6:8: job[1].last: expected text, found a whole number
-      accepted: a number with a unit, such as "500ms", "60s", "90m", "1h30m", "2d", "1w"
+    error: stat: there is no key `stat` here
+     --> ./jobs.toml:2:1
+      |
+    2 | stat = "x"
+      | ^^^^ did you mean `state`?
+      |
+      = accepted: version, state, work, aws, limits, notify, defaults, job
+
+    error: job[1].name: "a b" is not a job's name
+     --> ./jobs.toml:4:8
+      |
+    4 | name = "a b"
+      |        ^^^^^
+      |
+      = accepted: 1 to 64 of a-z, A-Z, 0-9, '_', '.', '-', not only dots
+
+    error: job[1].streams: the list is empty
+     --> ./jobs.toml:5:11
+      |
+    5 | streams = []
+      |           ^^
+      |
+      = accepted: a list of stream names or ARNs: ["front-gate", "loading-dock"]
+
+    error: job[1].last: expected text, found a whole number
+     --> ./jobs.toml:6:8
+      |
+    6 | last = 5
+      |        ^
+      |
+      = accepted: a number with a unit, such as "500ms", "60s", "90m", "1h30m", "2d", "1w"
+
+    error: 4 problems in ./jobs.toml
     "#);
     ended.assert_says(2, &[]);
 }

@@ -3,8 +3,11 @@
 //! What they must find is written in `tests/foreign/check.py`, taken from what is known of the service. The
 //! clients come from `PyPI`, pinned in `tests/foreign/requirements.txt`, into a folder below the build folder.
 
+#[path = "support/venv.rs"]
+mod venv;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use kvs_export::emulator::{Api, Camera, Emulator, EmulatorConfig, Fault, FaultRule, Recording};
@@ -13,45 +16,6 @@ use serde_json::{Value, json};
 
 /// 2024-03-01T00:00:00Z.
 const START: UtcMillis = UtcMillis::new(1_709_251_200_000);
-
-const REQUIREMENTS: &str = include_str!("foreign/requirements.txt");
-
-/// Runs a step of the setting up, or says what it needs.
-fn set_up(step: &mut Command, needs: &str) {
-    match step.output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => panic!(
-            "{step:?} failed ({needs}):\n{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        ),
-        Err(error) => panic!("{step:?} cannot be started ({needs}): {error}"),
-    }
-}
-
-/// The folder with the clients' programs; made when it is not there or holds other versions.
-fn clients() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("foreign-clients");
-    let programs = folder.join("bin");
-    let stamp = folder.join("installed.txt");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
-        return programs;
-    }
-    set_up(
-        Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
-        "this test needs python3 with its venv module; on Debian: apt-get install python3-venv",
-    );
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign/requirements.txt");
-    set_up(
-        Command::new(programs.join("pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-            .arg(requirements),
-        "this test installs boto3 and the AWS CLI from PyPI",
-    );
-    // Written last: an installation that was interrupted is made again.
-    fs::write(&stamp, REQUIREMENTS).expect("the stamp is written");
-    programs
-}
 
 fn cameras() -> Vec<Camera> {
     let replay = Recording::at(START)
@@ -116,7 +80,7 @@ async fn boto3_and_the_aws_cli_find_the_service_they_know() {
 
     let (endpoint, work) = (emulator.endpoint(), folder.path().to_owned());
     let script = tokio::task::spawn_blocking(move || {
-        let programs = clients();
+        let programs = venv::programs("foreign-clients", "requirements.txt");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign/check.py");
         Command::new(programs.join("python"))
             .arg(script)

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::CommandError;
 use super::expansion::Asking;
-use super::job_file::JobFileText;
+use super::job_file::{self, JobFileText};
 use crate::cli::AskedArgs;
 use crate::clock::Clock;
 use crate::emulator::{Camera, EmulatorConfig};
@@ -54,11 +54,12 @@ pub(super) fn read(
     };
     let demo_state = folder.as_deref().map(|folder| folder.join("state.db"));
     let source = read.source(&located)?;
-    if let Some((command, state)) = job::whom_to_notify(source) {
+    let overlay = job_file::overlay(&args.set);
+    if let Some((command, state)) = job::whom_to_notify(source, &overlay) {
         notify(command, given_state.clone().or_else(|| demo_state.clone()).unwrap_or(state));
     }
     let now = clock.now();
-    let (mut file, named) = job::load(source, now, &args.only)?;
+    let (mut file, named) = job::load_over(source, &overlay, now, &args.only)?;
     if let (Some(folder), Some(state)) = (&folder, demo_state) {
         file.state = state;
         file.work = folder.join("chunks");

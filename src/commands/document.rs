@@ -15,7 +15,7 @@ use crate::model::serving::Serving;
 use crate::model::status::StatusReport;
 use crate::model::validate_report::ValidateReport;
 use crate::model::verification::VerifyReport;
-use crate::model::written::{COMPLETIONS_SCHEMA, Unprinted, Written};
+use crate::model::written::{COMPLETIONS_SCHEMA, SCHEMA_SCHEMA, Unprinted, Written};
 use crate::report::{self, OutputFormat};
 
 /// Which document a command gives.
@@ -30,6 +30,7 @@ pub(super) enum Document {
     Emulator,
     Init,
     Completions,
+    Schema,
 }
 
 impl Document {
@@ -48,6 +49,7 @@ impl Document {
             Command::Emulator(_) => Self::Emulator,
             Command::Init(_) => Self::Init,
             Command::Completions(_) => Self::Completions,
+            Command::Schema(_) => Self::Schema,
         }
     }
 
@@ -66,6 +68,7 @@ impl Document {
             "emulator" => Some(Self::Emulator),
             "init" => Some(Self::Init),
             "completions" => Some(Self::Completions),
+            "schema" => Some(Self::Schema),
             _ => None,
         };
         // No option that may stand before the command takes a value that is a command's name.
@@ -84,6 +87,7 @@ impl Document {
             Self::Emulator => report::json(&Serving::refused(error)),
             Self::Init => report::json(&Written::refused(error)),
             Self::Completions => report::json(&Unprinted { schema: COMPLETIONS_SCHEMA, error }),
+            Self::Schema => report::json(&Unprinted { schema: SCHEMA_SCHEMA, error }),
         }
     }
 }

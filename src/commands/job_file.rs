@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::CommandError;
-use crate::job::{self, JobErrors, JobSource};
+use crate::job::{self, JobErrors, JobSource, Overlay};
 
 /// A job file's bytes.
 pub(super) struct JobFileText {
@@ -29,4 +29,13 @@ impl JobFileText {
         let text = job::decode(&self.bytes, &self.display)?;
         Ok(JobSource { text, file: located, display: &self.display })
     }
+}
+
+/// What is set from outside of the job file: by the environment, and by `--set`.
+pub(super) fn overlay(set: &[String]) -> Overlay {
+    let variables = std::env::vars_os().map(|(name, value)| {
+        // A name that is not UTF-8 is none of this program's.
+        (name.to_string_lossy().into_owned(), value.into_string().ok())
+    });
+    Overlay::of(variables, set.iter().map(String::as_str))
 }

@@ -15,6 +15,7 @@ mod machine;
 mod plan;
 mod prune;
 mod run;
+mod schema;
 mod session;
 mod signals;
 mod status;
@@ -68,6 +69,7 @@ pub fn execute(cli: &Cli) -> ExitCode {
         Command::Emulator(args) => runtime.block_on(emulator::emulator(args, &cli.global)),
         Command::Init(args) => init::init(args, &cli.global),
         Command::Completions(args) => completions::completions(args, &cli.global),
+        Command::Schema(args) => schema::schema(args, &cli.global),
     };
     // A blocking task that still hangs must not keep the process.
     runtime.shutdown_background();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::document;
 use super::error::CommandError;
-use super::job_file::JobFileText;
+use super::job_file::{self, JobFileText};
 use super::{complain, stderr_color};
 use crate::cli::{GlobalArgs, StatusArgs};
 use crate::clock::SystemClock;
@@ -77,7 +77,7 @@ fn state_files(args: &StatusArgs) -> Result<Vec<PathBuf>, CommandError> {
         return Ok(args.states.clone());
     };
     let read = JobFileText::read(jobs)?;
-    let file = job::parse(read.source(&read.path)?)?;
+    let file = job::parse_over(read.source(&read.path)?, &job_file::overlay(&[]))?;
     Ok(vec![file.state])
 }
 

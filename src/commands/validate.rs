@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::document::{self, Document};
 use super::error::CommandError;
 use super::expansion::{self, Lister};
-use super::job_file::JobFileText;
+use super::job_file::{self, JobFileText};
 use super::{machine, session, signals};
 use crate::archive::Archive;
 use crate::cli::{GlobalArgs, ValidateArgs};
@@ -53,7 +53,9 @@ async fn check(args: &ValidateArgs) -> Result<Found, CommandError> {
     let mut cancel = signals::cancel_on_signals()?;
     let text = JobFileText::read(&args.jobs)?;
     let now = clock.now();
-    let loaded = text.source(&text.path).and_then(|source| job::load(source, now, &[]));
+    let overlay = job_file::overlay(&args.set);
+    let source = text.source(&text.path);
+    let loaded = source.and_then(|source| job::load_over(source, &overlay, now, &[]));
     let mut checks = Vec::new();
     let (file, named) = match loaded {
         Ok(loaded) => loaded,

@@ -1,6 +1,7 @@
 //! What is wrong with a job file: all of it at once, each problem with its place and the accepted form.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -230,16 +231,32 @@ impl<'t> Lines<'t> {
 #[derive(Debug)]
 pub(super) struct Context<'t> {
     lines: Lines<'t>,
+    /// What stands in no file: the names of its keys, by their paths.
+    names: HashMap<String, String>,
     problems: RefCell<Vec<JobProblem>>,
 }
 
 impl<'t> Context<'t> {
     pub(super) fn of(text: &'t str) -> Self {
-        Self { lines: Lines::of(text), problems: RefCell::default() }
+        Self { lines: Lines::of(text), names: HashMap::new(), problems: RefCell::default() }
+    }
+
+    /// Of values that stand in no file: each key has another name there.
+    pub(super) fn named(names: HashMap<String, String>) -> Self {
+        Self { names, ..Self::of("") }
+    }
+
+    /// Takes the problems of another text.
+    pub(super) fn take(&self, other: Context<'_>) {
+        self.problems.borrow_mut().extend(other.into_problems());
     }
 
     pub(super) fn place(&self, span: Range<usize>, key: impl Into<String>) -> Place {
-        self.lines.place(span, key)
+        let key = key.into();
+        match self.names.get(&key) {
+            Some(name) => Place::named(name),
+            None => self.lines.place(span, key),
+        }
     }
 
     pub(super) fn report(&self, place: &Place, refusal: Refusal) {
@@ -275,7 +292,7 @@ mod tests {
     #[test]
     fn columns_count_characters_and_not_bytes() {
         let text = "a = 1\nä = \"ö\" b";
-        let place = Lines::of(text).place(12..13, "k");
+        let place = Lines::of(text).place(16..17, "k");
         assert_eq!((place.line, place.column), (2, 9));
     }
 

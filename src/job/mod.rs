@@ -12,10 +12,13 @@ mod clip;
 mod duration;
 mod errors;
 mod outputs;
+mod overlay;
 mod paths;
 mod raw;
 mod reader;
+mod reference;
 mod resolve;
+mod schema;
 mod size;
 mod spec;
 mod streams;
@@ -28,7 +31,10 @@ use std::path::{Path, PathBuf};
 pub use clip::{CLIP_JOB, ClipRange, ClipWords, clip};
 pub use duration::Duration;
 pub use errors::{Excerpt, JobErrors, JobProblem, Refusal, decode, nearest};
+pub use overlay::Overlay;
+pub use reference::reference;
 pub use resolve::{Expansion, Resolved};
+pub use schema::schema;
 pub use spec::{AwsSettings, JobFile, JobSpec, Limits, RangeExpression, RangeSpec};
 pub use streams::{ExpandedPrefix, JobStreams, KnownStreams, TakenStreams};
 pub use windows::{Daily, Days, Hours, Split};
@@ -50,7 +56,12 @@ pub struct JobSource<'s> {
 
 /// Reads a job file, without resolving its times.
 pub fn parse(source: JobSource<'_>) -> Result<JobFile, JobErrors> {
-    let parsed = parse_partly(source);
+    parse_over(source, &Overlay::default())
+}
+
+/// The same, with what is set from outside.
+pub fn parse_over(source: JobSource<'_>, overlay: &Overlay) -> Result<JobFile, JobErrors> {
+    let parsed = parse_partly(source, overlay);
     match parsed.file {
         Some(file) if parsed.problems.is_empty() => Ok(file),
         _ => Err(JobErrors::in_text(source.display, source.text, parsed.problems)),
@@ -66,7 +77,17 @@ pub fn load(
     now: UtcMillis,
     only: &[String],
 ) -> Result<(JobFile, Vec<Resolved>), JobErrors> {
-    let parsed = parse_partly(source);
+    load_over(source, &Overlay::default(), now, only)
+}
+
+/// The same, with what is set from outside.
+pub fn load_over(
+    source: JobSource<'_>,
+    overlay: &Overlay,
+    now: UtcMillis,
+    only: &[String],
+) -> Result<(JobFile, Vec<Resolved>), JobErrors> {
+    let parsed = parse_partly(source, overlay);
     let mut problems = parsed.problems;
     let Some(file) = parsed.file else {
         return Err(JobErrors::in_text(source.display, source.text, problems));
@@ -84,8 +105,8 @@ pub fn load(
 
 /// The `[notify]` command and the state file, as far as they are sound, whatever is wrong with the rest: that a
 /// job file is broken is what somebody wants to be told.
-pub fn whom_to_notify(source: JobSource<'_>) -> Option<(Vec<String>, PathBuf)> {
-    let file = parse_partly(source).file?;
+pub fn whom_to_notify(source: JobSource<'_>, overlay: &Overlay) -> Option<(Vec<String>, PathBuf)> {
+    let file = parse_partly(source, overlay).file?;
     file.notify.map(|command| (command, file.state))
 }
 
@@ -98,9 +119,10 @@ struct Parsed {
     problems: Vec<JobProblem>,
 }
 
-fn parse_partly(source: JobSource<'_>) -> Parsed {
+fn parse_partly(source: JobSource<'_>, overlay: &Overlay) -> Parsed {
     let context = Context::of(source.text);
     let raw = raw::read(&context, source.text);
+    let raw = raw.map(|raw| overlay.over(&context, raw));
     let names = raw.iter().flat_map(|raw| &raw.jobs).filter_map(|job| job.name.clone().value()).collect();
     let file = raw.map(|raw| spec::build(&context, raw, source.file, source.display));
     Parsed { file, names, problems: context.into_problems() }

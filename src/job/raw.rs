@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use schemars::JsonSchema;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -11,6 +12,7 @@ use super::duration::Duration;
 use super::errors::{Context, Located, Place, Refusal};
 use super::paths;
 use super::reader::{Entry, Keys, Table, integer, not_yet, text, word, wrong_type};
+use super::schema;
 use super::size;
 use super::template::Template;
 use super::time::{TimeExpression, Zone};
@@ -70,7 +72,7 @@ pub(super) static JOB_KEYS: Keys = Keys {
     ],
     later: &[],
 };
-static RANGE_KEYS: Keys = Keys { known: &["from", "to"], later: &[] };
+pub(super) static RANGE_KEYS: Keys = Keys { known: &["from", "to"], later: &[] };
 
 const STREAMS_ACCEPTED: &str =
     "a list of stream names, ARNs, or prefixes with a * at the end: [\"front-gate\", \"yard-*\"]";
@@ -79,87 +81,217 @@ const COMMAND_ACCEPTED: &str = "a program and its arguments, each in quotes: [\"
 const CHUNK_ACCEPTED: &str = "\"auto\", or a length of time from \"1s\" to \"24h\" such as \"3m\"";
 const RANGES_ACCEPTED: &str = "[{ from = …, to = … }, …]";
 
-/// The whole file.
-#[derive(Debug)]
+/// What to export from Kinesis Video Streams archives, and how. Relative paths are relative to the job file's folder,
+/// wherever the command is started.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct RawFile {
+    /// The version of the format; always the first thing to say.
+    #[schemars(with = "u32", extend("const" = VERSION))]
+    #[expect(dead_code, reason = "read before all other keys, which another version may lack")]
+    pub(super) version: (),
+    /// The state of every chunk (SQLite), on a local disk. `--state` stands against it.
+    #[schemars(
+        extend("title" = "path", "pattern" = schema::PATH, "x-default" = ".kvs-export/STEM/state.db"),
+        extend("examples" = ["/var/lib/kvs-export/nightly.db"])
+    )]
     pub(super) state: Entry<String>,
+    /// Where fetched chunks wait until their export is merged.
+    #[schemars(
+        extend("title" = "path", "pattern" = schema::PATH, "x-default" = ".kvs-export/STEM/chunks"),
+        extend("examples" = ["/scratch/kvs-export"])
+    )]
     pub(super) work: Entry<String>,
     pub(super) aws: RawAws,
     pub(super) limits: RawLimits,
-    pub(super) notify: Entry<Vec<String>>,
+    pub(super) notify: RawNotify,
+    #[schemars(
+        extend("description" = "Any key of a job but its name; taken where the job does not say otherwise.")
+    )]
     pub(super) defaults: RawJob,
+    /// The jobs, each under a `[[job]]` of its own.
+    #[schemars(rename = "job")]
     pub(super) jobs: Vec<RawJob>,
 }
 
-#[derive(Debug, Default)]
+/// How to reach AWS. What is not said is found in the usual way of AWS's programs: environment, shared configuration, the
+/// machine's role.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct RawAws {
+    /// The region of streams given by name; an ARN names its own.
+    #[schemars(extend("title" = "region", "pattern" = "^[A-Za-z0-9-]+$", "examples" = ["us-west-2"]))]
     pub(super) region: Entry<String>,
+    /// The profile of `~/.aws/config`.
+    #[schemars(extend("title" = "profile", "pattern" = "[^ ]", "examples" = ["evidence"]))]
     pub(super) profile: Entry<String>,
+    /// The control plane's URL: a VPC endpoint, or an emulator on this machine.
+    #[schemars(extend("title" = "URL", "pattern" = "^https?://[^/]", "examples" = ["http://127.0.0.1:8700"]))]
     pub(super) endpoint_url: Entry<String>,
 }
 
-#[derive(Debug, Default)]
+/// How much to do at once, and how much at all.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct RawLimits {
+    /// Requests at a time over the whole run.
+    #[schemars(extend("minimum" = 1, "maximum" = 64, "default" = 8))]
     pub(super) requests_in_flight: Entry<u32>,
+    /// The share of each stream's request quota to use; the rest is left to live viewers and other programs.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1, "default" = 0.7))]
     pub(super) stream_budget: Entry<f64>,
+    /// Bytes per second over the whole run; as many as there are unless said.
+    #[schemars(with = "schema::Rate", extend("examples" = ["200 MB/s"]))]
     pub(super) bandwidth: Entry<u64>,
+    /// Attempts per chunk and run; throttles and outages do not count.
+    #[schemars(extend("minimum" = 1, "maximum" = u32::MAX, "default" = 8))]
     pub(super) attempts: Entry<u32>,
+    /// How long to wait for a service that is away.
+    #[schemars(with = "Duration", rename = "outage", extend("default" = "30m"))]
     pub(super) outage_ms: Entry<u64>,
+    /// Merges at a time.
+    #[schemars(extend("minimum" = 1, "maximum" = u32::MAX, "default" = 1))]
     pub(super) merges: Entry<u32>,
+    /// Stays free on every disk that is written to: fetching pauses below it, merges go on and make room. An export is begun
+    /// when its chunks and the merged copy fit beside this.
+    #[schemars(with = "schema::Size", extend("default" = "5 GB"))]
     pub(super) min_free: Entry<u64>,
+    /// A run that is planned to fetch more than this lists, says so, and fetches nothing; any number unless said.
+    #[schemars(with = "schema::Size", extend("examples" = ["5 TB"]))]
     pub(super) max_bytes: Entry<u64>,
+}
+
+/// A program to run after every run, also a failed one, with `KVS_EXPORT_OUTCOME`, `KVS_EXPORT_EXIT_CODE` and
+/// `KVS_EXPORT_REPORT` (the path of the run's JSON) in its environment.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct RawNotify {
+    /// The program and its arguments, without a shell. It is given a minute.
+    #[schemars(
+        extend("title" = "list of text", "minItems" = 1, "examples" = [["./tell.sh"]])
+    )]
+    pub(super) command: Entry<Vec<String>>,
 }
 
 /// One end of a range.
 pub(super) type RawTime = Entry<TimeExpression>;
 
 /// One element of `ranges`; both ends are there.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct RawRange {
+    /// The first instant inside.
+    #[schemars(with = "TimeExpression")]
     pub(super) from: Located<TimeExpression>,
+    /// The first instant after.
+    #[schemars(with = "TimeExpression")]
     pub(super) to: Located<TimeExpression>,
 }
 
 /// What names streams, each with its place.
 pub(super) type RawStreams = Vec<Located<StreamPattern>>;
 
-/// One `[[job]]`, or `[defaults]`.
-#[derive(Debug, Clone)]
+/// What to export: every stream in every range, each to a video of its own.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct RawJob {
+    #[schemars(skip)]
     pub(super) place: Place,
     /// Whether each of its values is right by itself.
+    #[schemars(skip)]
     pub(super) sound: bool,
+    /// The job's name, unique in the file.
+    #[schemars(extend("title" = "name", "pattern" = schema::NAME, "examples" = ["nightly-evidence"]))]
     pub(super) name: Entry<String>,
     /// The streams to export: names, ARNs, or a prefix with `*` at its end, which takes all streams whose names begin so.
+    #[schemars(extend(
+        "title" = "list of streams",
+        "minItems" = 1,
+        "uniqueItems" = true,
+        "examples" = [["front-gate", "yard-*"]]
+    ))]
     pub(super) streams: Entry<RawStreams>,
+    /// The first instant of the range [from, to): a date-time with an offset, a local one (which takes `time_zone`), or text:
+    /// `now`, `today`, `yesterday 18:00`, `2024-03-01 18:00`, `-90m`, `-2d`.
+    #[schemars(extend("examples" = ["yesterday 18:00", "2024-03-01T00:00:00"]))]
     pub(super) from: RawTime,
+    /// The first instant after the range, in the same forms. One that counts from today may lie ahead: the range is left for a
+    /// later run then.
+    #[schemars(extend("examples" = ["today 06:00", "2024-04-01T00:00:00"]))]
     pub(super) to: RawTime,
+    /// A range so long up to the start of the current minute, instead of `from` and `to`.
+    #[schemars(extend("examples" = ["24h"]))]
     pub(super) last: Entry<Duration>,
+    /// Several ranges, instead of `from` and `to`.
+    #[schemars(extend(
+        "title" = "list of ranges",
+        "minItems" = 1,
+        "examples" = [[{ "from": "2025-03-02 21:10", "to": "2025-03-02 21:25" }]]
+    ))]
     pub(super) ranges: Entry<Vec<RawRange>>,
+    /// The zone of local times, of windows and of the times in the output's name (which are UTC without it): an IANA name or
+    /// `UTC`. Local times need one.
+    #[schemars(extend("examples" = ["America/Los_Angeles"]))]
     pub(super) time_zone: Entry<Zone>,
+    /// The clock that selects and orders: `server` is AWS's, at ingestion, `producer` the camera's.
+    #[schemars(extend("default" = "server"))]
     pub(super) timestamps: Entry<TimestampKind>,
+    /// `cover` also takes the fragment that began before `from` and reaches into the range; `inside` does not.
+    #[schemars(extend("default" = "cover"))]
     pub(super) edges: Entry<Edges>,
     /// Streams that a prefix in `streams` must not take: names, ARNs, or prefixes.
+    #[schemars(extend("title" = "list of streams", "uniqueItems" = true, "default" = [], "examples" = [["yard-test-*"]]))]
     pub(super) except: Entry<RawStreams>,
     /// Whether a prefix in `streams` may match no stream.
+    #[schemars(extend("default" = false))]
     pub(super) allow_empty: Entry<bool>,
+    /// How the media is fetched. This version knows only this.
+    #[schemars(with = "String", extend("enum" = ["clip"], "default" = "clip"))]
+    pub(super) fetch: Entry<()>,
+    /// How the range is cut into requests: `auto` asks the archive for its list of fragments first; a length of time from `1s`
+    /// to `24h` makes windows of it and needs no permission to list, but `edges = "inside"` and `timeline = "compact"`.
+    #[schemars(extend("default" = "auto", "examples" = ["3m"]))]
     pub(super) chunk: Entry<Chunking>,
     /// One export an hour, local day or ISO week: `"1h"`, `"1d"`, `"1w"`. Cuts stand where these begin in `time_zone`; the
     /// first and the last window end with the range. With `daily` it may only cut a window smaller.
+    #[schemars(extend("examples" = ["1d"]))]
     pub(super) split: Entry<Split>,
     /// A window of each day, `"18:00-06:00"`, over midnight too: each is one export, clipped to the range.
+    #[schemars(extend("examples" = ["18:00-06:00"]))]
     pub(super) daily: Entry<Hours>,
     /// The local days on which a daily window begins, `["mon", "tue"]`; every day unless said. Needs `daily`.
+    #[schemars(extend("examples" = [["mon", "tue"]]))]
     pub(super) days: Entry<Days>,
+    /// `compact` closes gaps in the output; `wallclock` keeps them, so that file time is wall time.
+    #[schemars(extend("default" = "compact"))]
     pub(super) timeline: Entry<Timeline>,
+    /// Whether a gap, or no media at all, is noted in the manifest (`accept`) or fails the export (`fail`).
+    #[schemars(extend("default" = "accept"))]
     pub(super) gaps: Entry<GapPolicy>,
+    /// How much time between two fragments is still no gap; `auto` goes by the fragments' usual length.
+    #[schemars(extend("default" = "auto", "examples" = ["500ms"]))]
     pub(super) gap_tolerance: Entry<GapTolerance>,
+    /// How long after `to` to wait for fragments that are still on their way.
+    #[schemars(with = "Duration", rename = "settle", extend("default" = "60s"))]
     pub(super) settle_ms: Entry<u64>,
+    /// Where the output goes: `{job}` `{stream}` `{from}` `{to}` `{case}`, the times with a strftime format after a colon, in
+    /// `time_zone`. It ends in `.mp4` and never leaves the folder that it names.
+    #[schemars(extend("default" = Template::DEFAULT, "examples" = ["exports/{stream}_{from:%Y-%m-%d}.mp4"]))]
     pub(super) output: Entry<Template>,
+    /// When the codec changes within a range: `split` begins a new part (`-part1`, `-part2`, …), `fail` is an error.
+    #[schemars(extend("default" = "split"))]
     pub(super) on_codec_change: Entry<OnCodecChange>,
+    /// Whether the fetched chunks are kept beside the output.
+    #[schemars(extend("default" = false))]
     pub(super) keep_chunks: Entry<bool>,
+    /// The case reference, for the manifest and the output's name.
+    #[schemars(extend("title" = "text", "examples" = ["2026-0042"]))]
     pub(super) case: Entry<String>,
+    /// Who exports, for the manifest.
+    #[schemars(extend("title" = "text", "examples" = ["A. Person"]))]
     pub(super) operator: Entry<String>,
+    /// A note, for the manifest.
+    #[schemars(extend("title" = "text", "examples" = ["requested by counsel"]))]
     pub(super) note: Entry<String>,
 }
 
@@ -197,14 +329,68 @@ fn read_document<'t>(context: &Context<'t>, document: &DeTable<'t>) -> Option<Ra
         root.report(&place, Refusal::new("the file does not say its version").accepts("version = 1"));
     }
     Some(RawFile {
+        version: (),
         state: path(&root, "state"),
         work: path(&root, "work"),
         aws: root.table("aws", &AWS_KEYS).map(|table| read_aws(&table)).unwrap_or_default(),
         limits: root.table("limits", &LIMITS_KEYS).map(|table| read_limits(&table)).unwrap_or_default(),
-        notify: root.table("notify", &NOTIFY_KEYS).map_or(Entry::Absent, |table| read_notify(&table)),
+        notify: root.table("notify", &NOTIFY_KEYS).map(|table| read_notify(&table)).unwrap_or_default(),
         defaults: read_defaults(&root),
         jobs: read_jobs(&root),
     })
+}
+
+/// Settings from outside of the file, by its keys; those of all jobs under `job`.
+#[derive(Debug)]
+pub(super) struct RawOverlay {
+    state: Entry<String>,
+    work: Entry<String>,
+    aws: RawAws,
+    limits: RawLimits,
+    job: Option<RawJob>,
+}
+
+/// Reads settings from outside of the file.
+pub(super) fn read_overlay<'t>(context: &Context<'t>, document: &DeTable<'t>) -> RawOverlay {
+    let root = Table::root(context, document, &ROOT_KEYS);
+    RawOverlay {
+        state: path(&root, "state"),
+        work: path(&root, "work"),
+        aws: root.table("aws", &AWS_KEYS).map(|table| read_aws(&table)).unwrap_or_default(),
+        limits: root.table("limits", &LIMITS_KEYS).map(|table| read_limits(&table)).unwrap_or_default(),
+        job: root.table("job", &JOB_KEYS).map(|table| read_job(&table)),
+    }
+}
+
+impl RawOverlay {
+    /// The file with these in the place of its own.
+    pub(super) fn over(self, file: RawFile) -> RawFile {
+        let (aws, limits) = (file.aws, file.limits);
+        RawFile {
+            state: self.state.or(file.state),
+            work: self.work.or(file.work),
+            aws: RawAws {
+                region: self.aws.region.or(aws.region),
+                profile: self.aws.profile.or(aws.profile),
+                endpoint_url: self.aws.endpoint_url.or(aws.endpoint_url),
+            },
+            limits: RawLimits {
+                requests_in_flight: self.limits.requests_in_flight.or(limits.requests_in_flight),
+                stream_budget: self.limits.stream_budget.or(limits.stream_budget),
+                bandwidth: self.limits.bandwidth.or(limits.bandwidth),
+                attempts: self.limits.attempts.or(limits.attempts),
+                outage_ms: self.limits.outage_ms.or(limits.outage_ms),
+                merges: self.limits.merges.or(limits.merges),
+                min_free: self.limits.min_free.or(limits.min_free),
+                max_bytes: self.limits.max_bytes.or(limits.max_bytes),
+            },
+            jobs: match &self.job {
+                Some(outside) => file.jobs.into_iter().map(|job| outside.clone().onto(job)).collect(),
+                None => file.jobs,
+            },
+            ..file
+        }
+    }
 }
 
 fn check_version(value: &DeValue<'_>) -> Result<(), Refusal> {
@@ -264,7 +450,7 @@ fn read_limits(table: &Table<'_, '_>) -> RawLimits {
     }
 }
 
-fn read_notify(table: &Table<'_, '_>) -> Entry<Vec<String>> {
+fn read_notify(table: &Table<'_, '_>) -> RawNotify {
     let command = table.list("command", COMMAND_ACCEPTED, |table, place, value| {
         let word =
             text(value.get_ref()).map_err(|refusal| refusal.accepts(COMMAND_ACCEPTED)).and_then(|word| {
@@ -286,7 +472,7 @@ fn read_notify(table: &Table<'_, '_>) -> Entry<Vec<String>> {
     {
         table.report(&words.place, Refusal::new("the command names no program").accepts(COMMAND_ACCEPTED));
     }
-    command
+    RawNotify { command }
 }
 
 /// A share: more than 0, at most 1.
@@ -338,7 +524,6 @@ fn read_jobs(root: &Table<'_, '_>) -> Vec<RawJob> {
 
 fn read_job(table: &Table<'_, '_>) -> RawJob {
     let before = table.problems();
-    refuse_what_is_not_built(table);
     let mut job = RawJob {
         place: table.place.clone(),
         sound: true,
@@ -362,6 +547,7 @@ fn read_job(table: &Table<'_, '_>) -> RawJob {
         }),
         except: table.list_or_none("except", STREAMS_ACCEPTED, each_stream_once()),
         allow_empty: table.read("allow_empty", yes_or_no),
+        fetch: table.read("fetch", read_fetch),
         chunk: table.parsed("chunk", CHUNK_ACCEPTED, chunking),
         split: table.read("split", |value| word(value, &Split::WORDS)),
         daily: table.parsed("daily", Hours::ACCEPTED, Hours::parse),
@@ -398,18 +584,12 @@ fn read_job(table: &Table<'_, '_>) -> RawJob {
     job
 }
 
-/// Keys of which only the default is built: it may be said, anything else is refused.
-fn refuse_what_is_not_built(table: &Table<'_, '_>) {
-    let only_default = |key: &str, default: &str, later: &[&str]| {
-        table.read(key, |value| match text(value)? {
-            found if found == default => Ok(()),
-            found if later.contains(&found) => {
-                Err(not_yet(&format!("{key} = {found:?}")).accepts(format!("{default:?}")))
-            }
-            _ => word(value, &[(default, ())]),
-        });
-    };
-    only_default("fetch", "clip", &["fragments", "auto"]);
+/// Only its default is built: it may be said, anything else is refused.
+fn read_fetch(value: &DeValue<'_>) -> Result<(), Refusal> {
+    match text(value)? {
+        later @ ("fragments" | "auto") => Err(not_yet(&format!("fetch = {later:?}")).accepts("\"clip\"")),
+        _ => word(value, &[("clip", ())]),
+    }
 }
 
 fn name(text: &str) -> Result<String, Refusal> {
@@ -544,6 +724,7 @@ impl RawJob {
             edges: Entry::Absent,
             except: Entry::Absent,
             allow_empty: Entry::Absent,
+            fetch: Entry::Absent,
             chunk: Entry::Absent,
             split: Entry::Absent,
             daily: Entry::Absent,
@@ -584,6 +765,13 @@ impl RawJob {
         !(self.from.is_absent() && self.to.is_absent() && self.last.is_absent() && self.ranges.is_absent())
     }
 
+    /// That job with what these settings say instead of its own.
+    fn onto(self, job: Self) -> Self {
+        let mut set = self.over(&job);
+        (set.place, set.name) = (job.place, job.name);
+        set
+    }
+
     /// This job with what it does not say taken from the defaults.
     ///
     /// A range is taken as one thing: a job's `last` stands against a default `from` and `to`. Only a lone `from`
@@ -615,6 +803,7 @@ impl RawJob {
             edges: self.edges.or(defaults.edges.clone()),
             except: self.except.or(defaults.except.clone()),
             allow_empty: self.allow_empty.or(defaults.allow_empty.clone()),
+            fetch: self.fetch.or(defaults.fetch.clone()),
             chunk: self.chunk.or(defaults.chunk.clone()),
             split: self.split.or(defaults.split.clone()),
             daily: self.daily.or(defaults.daily.clone()),

@@ -170,7 +170,7 @@ pub(super) fn build(context: &Context<'_>, raw: RawFile, file: &Path, display: &
     JobFile {
         aws: aws(raw.aws),
         limits: limits(raw.limits),
-        notify: raw.notify.value().map(|words| notify(&folder, words)),
+        notify: raw.notify.command.value().map(|words| notify(&folder, words)),
         jobs: jobs(context, raw.jobs, &raw.defaults),
         state,
         work,

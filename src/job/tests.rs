@@ -5,8 +5,10 @@ use super::*;
 mod broken;
 mod broken_files;
 mod example;
+mod overlay;
 mod prefixes;
 mod resolving;
+mod schema;
 mod windows;
 
 /// 10:00:30.500 in Los Angeles, on a Wednesday in summer.

@@ -1,4 +1,4 @@
-//! What commands say of themselves that write a text which is no report: `init`, `completions`.
+//! What commands say of themselves that write a text which is no report: `init`, `completions`, `schema`.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,9 @@ pub const INIT_SCHEMA: &str = "kvs-export/init/1";
 
 /// The schema of [`Unprinted`] when `completions` refuses.
 pub const COMPLETIONS_SCHEMA: &str = "kvs-export/completions/1";
+
+/// The schema of [`Unprinted`] when `schema` refuses.
+pub const SCHEMA_SCHEMA: &str = "kvs-export/schema/1";
 
 /// Which file `init` wrote, or why it wrote none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

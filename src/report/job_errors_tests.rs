@@ -37,29 +37,27 @@ fn a_word_that_is_near_is_offered_at_its_place() {
 
 #[test]
 fn all_problems_are_shown_in_order_and_counted() {
-    insta::assert_snapshot!(shown(&with_job("timestmaps = \"server\"\nsettle = 60\n[limit]\nmerges = 2\n")), @r#"
-    error: job[1].timestmaps: there is no key `timestmaps` here
-     --> jobs.toml:6:1
-      |
-    6 | timestmaps = "server"
-      | ^^^^^^^^^^ did you mean `timestamps`?
-      |
-      = accepted: name, streams, from, to, last, ranges, time_zone, timestamps, edges, fetch, chunk,
-                  timeline, gaps, gap_tolerance, settle, output, on_codec_change, keep_chunks, case,
-                  operator, note
-
+    insta::assert_snapshot!(shown(&with_job("settle = 60\n[aws]\nregoin = \"x\"\n[limit]\nmerges = 2\n")), @r#"
     error: job[1].settle: expected text, found a whole number
-     --> jobs.toml:7:10
+     --> jobs.toml:6:10
       |
-    7 | settle = 60
+    6 | settle = 60
       |          ^^
       |
       = accepted: a number with a unit, such as "500ms", "60s", "90m", "1h30m", "2d", "1w"
 
-    error: limit: there is no key `limit` here
-     --> jobs.toml:8:2
+    error: aws.regoin: there is no key `regoin` here
+     --> jobs.toml:8:1
       |
-    8 | [limit]
+    8 | regoin = "x"
+      | ^^^^^^ did you mean `region`?
+      |
+      = accepted: region, profile, endpoint_url
+
+    error: limit: there is no key `limit` here
+     --> jobs.toml:9:2
+      |
+    9 | [limit]
       |  ^^^^^ did you mean `limits`?
       |
       = accepted: version, state, work, aws, limits, notify, defaults, job
@@ -117,16 +115,14 @@ fn tabs_and_wide_characters_leave_the_mark_below_its_value() {
       |
       = accepted: text in quotes
     "#);
-    insta::assert_snapshot!(shown(&with_job("\"正門\" = 1\n")), @r#"
-    error: job[1].正門: there is no key `正門` here
-     --> jobs.toml:6:1
+    insta::assert_snapshot!(shown(&with_job("[aws]\n\"正門\" = 1\n")), @r#"
+    error: aws.正門: there is no key `正門` here
+     --> jobs.toml:7:1
       |
-    6 | "正門" = 1
+    7 | "正門" = 1
       | ^^^^^^
       |
-      = accepted: name, streams, from, to, last, ranges, time_zone, timestamps, edges, fetch, chunk,
-                  timeline, gaps, gap_tolerance, settle, output, on_codec_change, keep_chunks, case,
-                  operator, note
+      = accepted: region, profile, endpoint_url
     "#);
 }
 
@@ -175,14 +171,16 @@ fn a_long_line_is_shown_around_its_mark() {
 #[test]
 fn a_value_over_several_lines_is_marked_where_it_begins() {
     insta::assert_snapshot!(shown(&with_job("timeline = [\n  \"compact\",\n]\n")), @r#"
-    error: job[1].timeline: expected text, found a list
-     --> jobs.toml:6:12
-      |
-    6 | timeline = [
-      |            ^
-      |
-      = accepted: "compact" or "wallclock"
-    "#);
+     error: job[1].正門: there is no key `正門` here
+      --> jobs.toml:6:1
+       |
+     6 | "正門" = 1
+       | ^^^^^^
+       |
+       = accepted: name, streams, from, to, last, ranges, time_zone, timestamps, edges, fetch, chunk,
+                   split, daily, days, timeline, gaps, gap_tolerance, settle, output, on_codec_change,
+                   keep_chunks, case, operator, note
+     "#);
 }
 
 #[test]
