@@ -170,7 +170,8 @@ For every stream each call that a run needs is tried once: one fragment is liste
 
 Example:
   kvs-export validate jobs.toml
-  kvs-export validate jobs.toml --no-aws")]
+  kvs-export validate jobs.toml --no-aws
+  kvs-export validate jobs.toml --no-aws --show")]
 pub struct ValidateArgs {
     /// The job file
     #[arg(value_name = "JOBS")]
@@ -181,6 +182,9 @@ pub struct ValidateArgs {
     /// A setting that stands against the job file's, such as limits.merges=2 or operator=alice; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Print first what the job file comes to, as TOML, with where each value was taken from
+    #[arg(long)]
+    pub show: bool,
 }
 
 /// Show the last run and every export as recorded; works during a run.

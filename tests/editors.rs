@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
+
+/// Made once, whichever test comes first.
+static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| venv::programs("editors", "editors-requirements.txt"));
 
 fn in_project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -27,7 +31,7 @@ fn job_files(folder: &str) -> Vec<PathBuf> {
 
 /// What is said of each file, by its name.
 fn verdicts(files: &[PathBuf]) -> BTreeMap<String, String> {
-    let programs = venv::programs("editors", "editors-requirements.txt");
+    let programs = &*PROGRAMS;
     let output = Command::new(programs.join("python"))
         .arg("-B")
         .arg(in_project("tests/foreign/editors.py"))

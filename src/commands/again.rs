@@ -41,6 +41,7 @@ pub(super) async fn redo(args: &RedoArgs, global: &GlobalArgs) -> u8 {
         only: Vec::new(),
         state: args.state.clone(),
         emulator: args.emulator,
+        set: Vec::new(),
     };
     again(&asked, Wanted::Finished(&args.export), args.dry_run, global).await
 }

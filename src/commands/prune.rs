@@ -43,6 +43,7 @@ fn forget(args: &PruneArgs) -> Result<PruneReport, CommandError> {
         only: Vec::new(),
         state: args.state.clone(),
         emulator: args.emulator,
+        set: Vec::new(),
     };
     let Read { file, asking, .. } = asking::read(&asked, &*clock, |_, _| ())?;
     let cancel = signals::cancel_on_signals()?;

@@ -68,6 +68,11 @@ async fn check(args: &ValidateArgs) -> Result<Found, CommandError> {
         }
     };
     checks.push(content(&file, &named));
+    let settings = match text.source(&text.path) {
+        Ok(source) if args.show => Some(job::show(source, &overlay)),
+        _ => None,
+    };
+    let report = |checks, stopped| ValidateReport { settings, ..ValidateReport::new(checks, stopped) };
     checks.push(machine::check_ffmpeg());
     let prefixes = file.prefixes(&[]);
     if args.no_aws {
@@ -76,7 +81,7 @@ async fn check(args: &ValidateArgs) -> Result<Found, CommandError> {
             let message = "which streams it takes only AWS knows: no request is sent";
             Check::new(&subject(prefix), LIST_STREAMS, CheckStatus::Untested, message)
         }));
-        return Ok(ValidateReport::new(checks, None).into());
+        return Ok(report(checks, None).into());
     }
     let assembled = session::connect(&file, None).await;
     let archive = assembled.as_ref().ok().map(|assembled| &*assembled.archive);
@@ -97,7 +102,7 @@ async fn check(args: &ValidateArgs) -> Result<Found, CommandError> {
             check_streams(&*assembled.archive, asked, now, &mut cancel, &mut checks).await
         }
     };
-    Ok(ValidateReport::new(checks, stopped).into())
+    Ok(report(checks, stopped).into())
 }
 
 /// What the file holds.

@@ -5,8 +5,11 @@
 //!                                                    └── prefixes ─► (listed) ── expand(now, listings) ──► Expansion
 //! ```
 //!
-//! Pure: the caller reads the file, tells the time, and lists the streams that prefixes stand for. All problems of a file are reported at once, each with its
-//! line, column, key and the accepted form; array elements are counted from 1 (`job[2].from`).
+//! Between `raw` and `spec` an [`Overlay`] puts what is set from outside into the place of what the file says. From the raw
+//! types come the JSON [`schema()`] and the [`reference()`] of all keys; [`show()`] tells where each value was taken from.
+//!
+//! Pure: the caller reads the file, tells the time, and lists the streams that prefixes stand for. All problems of a file are
+//! reported at once, each with its line, column, key and the accepted form; array elements are counted from 1 (`job[2].from`).
 
 mod clip;
 mod duration;
@@ -19,6 +22,7 @@ mod reader;
 mod reference;
 mod resolve;
 mod schema;
+mod show;
 mod size;
 mod spec;
 mod streams;
@@ -35,6 +39,7 @@ pub use overlay::Overlay;
 pub use reference::reference;
 pub use resolve::{Expansion, Resolved};
 pub use schema::schema;
+pub use show::show;
 pub use spec::{AwsSettings, JobFile, JobSpec, Limits, RangeExpression, RangeSpec};
 pub use streams::{ExpandedPrefix, JobStreams, KnownStreams, TakenStreams};
 pub use windows::{Daily, Days, Hours, Split};

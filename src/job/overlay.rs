@@ -157,6 +157,14 @@ impl Overlay {
         self.settings.insert(settable, setting);
     }
 
+    /// The value of a key as TOML, and the name under which it is set from outside; `job[1]` is any job.
+    pub(super) fn find(&self, table: &str, key: &str) -> Option<(String, String)> {
+        let table = if table.starts_with("job[") { "job" } else { table };
+        let (settable, setting) =
+            self.settings.iter().find(|(settable, _)| settable.table == table && settable.key == key)?;
+        Some((settable.toml(&setting.value), setting.origin.clone()))
+    }
+
     /// The file with these settings instead of its own; reports what is wrong with them.
     pub(super) fn over(&self, context: &Context<'_>, raw: RawFile) -> RawFile {
         for (name, refusal) in &self.refused {

@@ -127,7 +127,8 @@ fn inline(value: &DeValue<'_>) -> String {
             format!("[{}]", values.join(", "))
         }
         DeValue::Table(table) => {
-            let keys = table.iter().map(|(key, value)| format!("{} = {}", key.get_ref(), inline(value.get_ref())));
+            let keys =
+                table.iter().map(|(key, value)| format!("{} = {}", key.get_ref(), inline(value.get_ref())));
             format!("{{ {} }}", keys.collect::<Vec<_>>().join(", "))
         }
     }

@@ -75,7 +75,7 @@ pub(super) struct Chosen {
 impl JobStreams {
     /// One stream.
     pub(super) fn only(stream: StreamSelector) -> Self {
-        let place = Place { line: 0, column: 0, key: String::new() };
+        let place = Place::named("");
         let entries = vec![Located { value: StreamPattern::One(stream), place }];
         Self { entries, except: Vec::new(), allow_empty: false }
     }

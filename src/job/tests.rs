@@ -9,6 +9,7 @@ mod overlay;
 mod prefixes;
 mod resolving;
 mod schema;
+mod show;
 mod windows;
 
 /// 10:00:30.500 in Los Angeles, on a Wednesday in summer.

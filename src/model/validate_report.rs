@@ -55,6 +55,17 @@ impl Check {
     }
 }
 
+/// A value that holds, with `--show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SettingReport {
+    /// `limits.merges`, `job[1].time_zone`.
+    pub key: String,
+    /// The value, as TOML.
+    pub value: String,
+    /// Where it was taken from: `jobs.toml:12`, `[defaults], line 7`, `KVS_EXPORT_TIME_ZONE`, `--set time_zone`, `built-in`.
+    pub from: String,
+}
+
 /// How many checks found what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct ValidateTotals {
@@ -81,6 +92,8 @@ pub struct ValidateReport {
     pub checks: Vec<Check>,
     /// Their numbers.
     pub totals: ValidateTotals,
+    /// What the job file comes to, if that was asked for and it is not broken.
+    pub settings: Option<Vec<SettingReport>>,
 }
 
 impl ValidateReport {
@@ -100,6 +113,6 @@ impl ValidateReport {
             Some((outcome, error)) => (outcome, Some(error)),
             None => (found, None),
         };
-        Self { schema: VALIDATE_SCHEMA, outcome, error, checks, totals }
+        Self { schema: VALIDATE_SCHEMA, outcome, error, checks, totals, settings: None }
     }
 }

@@ -164,23 +164,22 @@ fn a_long_line_is_shown_around_its_mark() {
     4 | ...mera-147", "camera-148", "camera-149", "camera 150", "camera-151", "camera-152", "camera-1...
       |                                           ^^^^^^^^^^^^
       |
-      = accepted: a list of stream names or ARNs: ["front-gate", "loading-dock"]
+      = accepted: a list of stream names, ARNs, or prefixes with a * at the end: ["front-gate",
+                  "yard-*"]
     "#);
 }
 
 #[test]
 fn a_value_over_several_lines_is_marked_where_it_begins() {
     insta::assert_snapshot!(shown(&with_job("timeline = [\n  \"compact\",\n]\n")), @r#"
-     error: job[1].正門: there is no key `正門` here
-      --> jobs.toml:6:1
-       |
-     6 | "正門" = 1
-       | ^^^^^^
-       |
-       = accepted: name, streams, from, to, last, ranges, time_zone, timestamps, edges, fetch, chunk,
-                   split, daily, days, timeline, gaps, gap_tolerance, settle, output, on_codec_change,
-                   keep_chunks, case, operator, note
-     "#);
+    error: job[1].timeline: expected text, found a list
+     --> jobs.toml:6:12
+      |
+    6 | timeline = [
+      |            ^
+      |
+      = accepted: "compact" or "wallclock"
+    "#);
 }
 
 #[test]
