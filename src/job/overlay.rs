@@ -134,7 +134,7 @@ impl Overlay {
                 self.settings.insert(settable, Setting { value, origin: name });
             }
             None => {
-                self.refused.push((name, Refusal::new("the variable is not UTF-8 text").accepts("UTF-8")))
+                self.refused.push((name, Refusal::new("the variable is not UTF-8 text").accepts("UTF-8")));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The reference of the job file, `docs/job-file.md`, from its schema.
 
+#![expect(clippy::format_push_string, reason = "writing to a String has an error that never happens")]
+
 use serde_json::{Map, Value};
 
 use super::overlay::Settable;

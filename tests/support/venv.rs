@@ -18,7 +18,7 @@ fn set_up(step: &mut Command, needs: &str) {
 }
 
 /// The folder with the programs that a file of `tests/foreign` asks for; made when it is not there or holds other versions.
-pub fn programs(name: &str, requirements: &str) -> PathBuf {
+pub(crate) fn programs(name: &str, requirements: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let programs = folder.join("bin");
     let stamp = folder.join("installed.txt");

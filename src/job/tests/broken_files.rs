@@ -3,6 +3,8 @@
 //! `# error: LINE:COLUMN KEY: WORDS`, in the order of the problems, all of them; KEY is empty for broken TOML. The line
 //! `# schema: accepts it: WHY` is for the test of the schema.
 
+#![expect(clippy::format_push_string, reason = "writing to a String has an error that never happens")]
+
 use super::*;
 
 /// A problem as a file tells it of itself.

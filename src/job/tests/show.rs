@@ -1,5 +1,7 @@
 //! What `validate --show` prints.
 
+#![expect(clippy::format_push_string, reason = "writing to a String has an error that never happens")]
+
 use super::*;
 
 /// The settings as one text, without the places.
