@@ -80,9 +80,9 @@ pub(super) mod tests {
     fn the_text_tells_what_is_forgotten_what_is_freed_and_what_is_kept() {
         insta::assert_snapshot!(prune_text(&everything(), false), @r"
         9f86d081884c7d65  nightly  yard  2026-11-21T06:03:20.000Z to 2026-11-21T18:03:20.000Z  done
-        9f86d081884c7d65  nightly  yard  2026-11-21T06:03:20.000Z to 2026-11-21T18:03:20.000Z  superseded  1.20 GB
+        9f86d081884c7d65  nightly  yard  2026-11-21T06:03:20.000Z to 2026-11-21T18:03:20.000Z  superseded  1.2 GB
 
-        2 exports would be forgotten: 1 finished, whose videos stay, and 1 superseded; 1.20 GB of chunks freed
+        2 exports would be forgotten: 1 finished, whose videos stay, and 1 superseded; 1.2 GB of chunks freed
         31 exports as old, but asked for by the job file: not forgotten, so that nothing is fetched again
         ");
     }

@@ -376,7 +376,7 @@ pub(super) mod tests {
             vec![old, ExportRecordReport { waiting_bytes: 5, ..export("yard", ExportState::Fetching) }];
         let text = status_text(&report(Some(run("done", 0)), exports), false, false);
         let last = text.lines().last().unwrap_or_default();
-        insta::assert_snapshot!(last, @"superseded exports hold 1.20 GB of chunks; to free them: kvs-export prune /etc/jobs.toml --older-than 0d");
+        insta::assert_snapshot!(last, @"superseded exports hold 1.2 GB of chunks; to free them: kvs-export prune /etc/jobs.toml --older-than 0d");
     }
 
     #[test]

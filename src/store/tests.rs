@@ -357,7 +357,7 @@ fn a_newer_version_is_refused_and_untouched() {
     let connection = Connection::open(&path).expect("opened");
     connection.pragma_update(None, "user_version", SCHEMA_VERSION + 1).expect("set");
     drop(connection);
-    assert_refused_untouched(&path, |error| matches!(error, StoreError::Newer { found: 3, known: 2, .. }));
+    assert_refused_untouched(&path, |error| matches!(error, StoreError::Newer { found: 4, known: 3, .. }));
 }
 
 #[test]
