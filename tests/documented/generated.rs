@@ -106,12 +106,16 @@ fn after(page: &mut String, text: &str) {
         let _ = write!(page, "\n{prose}\n");
     }
     let examples: Vec<&str> = examples.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let (foreign, own): (Vec<&str>, Vec<&str>) =
-        examples.into_iter().partition(|line| line.starts_with("aws "));
-    for (said, lines) in [("", own), ("<!-- not run: needs the AWS CLI -->\n", foreign)] {
-        if !lines.is_empty() {
-            let _ = write!(page, "\n{said}```sh\n{}\n```\n", lines.join("\n"));
-        }
+    let reason = |line: &str| match line {
+        line if line.starts_with("aws ") => Some("needs the AWS CLI"),
+        // With the id of one.
+        line if line.starts_with("kvs-export retry jobs.toml ") => Some("needs an export that has failed"),
+        _ => None,
+    };
+    for examples in examples.chunk_by(|one, other| reason(one) == reason(other)) {
+        let said =
+            reason(examples[0]).map(|reason| format!("<!-- not run: {reason} -->\n")).unwrap_or_default();
+        let _ = write!(page, "\n{said}```sh\n{}\n```\n", examples.join("\n"));
     }
 }
 
