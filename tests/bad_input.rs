@@ -430,7 +430,8 @@ fn all_problems_of_a_file_are_told_at_once() {
     5 | streams = []
       |           ^^
       |
-      = accepted: a list of stream names or ARNs: ["front-gate", "loading-dock"]
+      = accepted: a list of stream names, ARNs, or prefixes with a * at the end: ["front-gate",
+                  "yard-*"]
 
     error: job[1].last: expected text, found a whole number
      --> ./jobs.toml:6:8

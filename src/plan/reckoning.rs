@@ -60,7 +60,7 @@ impl Reckoner {
 
 /// Says when each fragment begins on the media clock.
 ///
-/// A reckoned clock has to be told the same fragments in the same order as its [`Reckoner`].
+/// A reckoned clock has to be told the same fragments in the same order as its reckoning.
 #[derive(Debug)]
 pub struct MediaClock {
     kind: TimestampKind,
