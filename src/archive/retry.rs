@@ -89,7 +89,7 @@ impl<A: Archive> Retry<A> {
         observer: &dyn CallObserver,
     ) -> Result<R::Answer, ArchiveError> {
         let attempts = self.settings.attempts.min(request.attempts());
-        let (mut requests, mut free, mut renewed) = (0, 0, false);
+        let (mut requests, mut free, mut renewals) = (0, 0, 0);
         loop {
             if let Some((stream, api)) = request.endpoint() {
                 self.ensure_endpoint(stream, api, observer).await?;
@@ -132,8 +132,8 @@ impl<A: Archive> Retry<A> {
                     free += 1;
                     jitter(free.min(MOST_FREE_COUNTED))
                 }
-                None if !renewed && may_be_renewed(&error, request) => {
-                    renewed = true;
+                None if renewals < most_renewals(&error, request) => {
+                    renewals += 1;
                     Duration::ZERO
                 }
                 None => return Err(error),
@@ -218,12 +218,13 @@ impl<A: Archive> Retry<A> {
     }
 }
 
-/// Whether a new endpoint, or credentials loaded anew, may change the answer.
-fn may_be_renewed<R: Request>(error: &ArchiveError, request: &R) -> bool {
-    match error.kind {
-        FailureKind::Auth => true,
-        FailureKind::Denied => request.endpoint().is_some(),
-        _ => false,
+/// How often a new endpoint, or credentials loaded anew, may change the answer.
+fn most_renewals<R: Request>(error: &ArchiveError, request: &R) -> u32 {
+    match (error.kind, request.endpoint()) {
+        // The first new endpoint may have been asked for by another request, before the old one expired.
+        (FailureKind::Auth | FailureKind::Denied, Some(_)) => 2,
+        (FailureKind::Auth, None) => 1,
+        _ => 0,
     }
 }
 

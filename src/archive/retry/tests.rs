@@ -467,7 +467,7 @@ async fn requests_that_are_refused_together_halve_the_rate_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_endpoint_is_asked_for_once_and_anew_once_after_it_was_refused() {
+async fn the_endpoint_is_asked_for_once_and_anew_twice_at_most_where_it_is_refused() {
     let scene = Scene::new(|sent| match sent {
         Sent { api: "GetClip", chunk: 99, .. } => Err(FailureKind::Auth),
         _ => Ok(()),
@@ -476,10 +476,10 @@ async fn the_endpoint_is_asked_for_once_and_anew_once_after_it_was_refused() {
     assert_eq!(scene.requests("GetDataEndpoint").len(), 1);
     let error = scene.get("gate", 99).await.expect_err("it is refused again");
     assert_eq!(error.kind, FailureKind::Auth);
-    assert_eq!(scene.requests("GetDataEndpoint").len(), 2);
+    assert_eq!(scene.requests("GetDataEndpoint").len(), 3);
     let attempts = scene.heard.attempts.lock().expect("no panic");
-    assert_eq!(attempts.iter().filter(|attempt| attempt.api == "GetDataEndpoint").count(), 2);
-    assert_eq!(scene.requests("GetClip").len(), 8 + 2);
+    assert_eq!(attempts.iter().filter(|attempt| attempt.api == "GetDataEndpoint").count(), 3);
+    assert_eq!(scene.requests("GetClip").len(), 8 + 3);
 }
 
 #[tokio::test(start_paused = true)]
