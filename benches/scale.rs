@@ -22,7 +22,7 @@ use kvs_export::model::{
     ExportId, ExportSpec, Fragment, FragmentNumber, RequestBounds, StreamArn, UtcMillis,
 };
 use kvs_export::plan;
-use kvs_export::store::{NewChunk, Store, WindowPlan};
+use kvs_export::store::{ExportIdentity, NewChunk, NewExport, Store, WindowPlan};
 use rusqlite::{Connection, named_params};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -266,7 +266,8 @@ fn fill(jobs: &Path, folder: &Path, shape: Shape) -> Result<(), Failure> {
     for asked in asked {
         let arn = arn(&asked.spec)?;
         let windows = plan::windows(asked.spec.range, asked.spec.edges);
-        ids.push(store.insert_export(&arn, &asked.spec, &windows)?.id);
+        store.insert_exports([NewExport { stream: &arn, spec: &asked.spec, windows }])?;
+        ids.push(ExportIdentity::of(&asked.spec, &arn).id);
     }
     let first = ids.first().ok_or("no export")?;
     store.store_window_plan(first, 0, &window_plan(BEGIN, shape.chunks)?)?;

@@ -35,7 +35,7 @@ points! {
     StateNamed = "I4.named": "A new state file has its name.",
     RunBegun = "run.begun": "A run's row is there.",
     RunEnded = "run.ended": "A run's row says how it ended.",
-    ExportStored = "I5": "An export and its windows are stored.",
+    ExportStored = "I5": "The new exports and their windows are stored.",
     WindowStored = "I6": "A window's fragments and chunks are stored.",
     SplitStored = "I7": "A split is stored.",
     ChunkCreated = "I1.created": "A chunk's temporary file is created.",

@@ -15,7 +15,7 @@ use kvs_export::emulator::{Api, ByteTrigger, Camera, EmulatorConfig, Fault, Faul
 use kvs_export::job::{self, AwsSettings, ClipRange, ClipWords};
 use kvs_export::model::{Edges, StreamArn, TimeRange, Timeline, TimestampKind, UtcMillis};
 use kvs_export::plan;
-use kvs_export::store::{StateLock, Store};
+use kvs_export::store::{NewExport, StateLock, Store};
 use rustix::process::{Pid, Signal, kill_process};
 use support::scene::{Job, Run, Scene};
 use support::{after_midnight, expect_exact};
@@ -55,10 +55,11 @@ fn clip(scene: &Scene, arguments: &[&str]) -> Run {
 
 /// The state folder of the only clip under way.
 fn state_folder(scene: &Scene) -> Option<PathBuf> {
-    let mut entries = fs::read_dir(scene.folder().join(".kvs-export")).ok()?;
-    let folder = entries.next()?.expect("an entry").path();
-    assert!(entries.next().is_none(), "one clip is under way");
-    Some(folder)
+    let entries = fs::read_dir(scene.folder().join(".kvs-export")).ok()?;
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    folders.retain(|path| path.is_dir());
+    assert!(folders.len() <= 1, "one clip is under way");
+    folders.pop()
 }
 
 fn files(scene: &Scene) -> Vec<String> {
@@ -203,7 +204,8 @@ fn an_unfinished_clip_of_the_last_minutes_is_resumed_with_the_range_it_had() {
     fs::remove_dir_all(folder).expect("removed");
     fs::create_dir(folder).expect("made");
     let mut store = Store::open(&state, Arc::new(SystemClock)).expect("made");
-    store.insert_export(&arn, &spec, &plan::windows(spec.range, spec.edges)).expect("stored");
+    let windows = plan::windows(spec.range, spec.edges);
+    store.insert_exports([NewExport { stream: &arn, spec: &spec, windows }]).expect("stored");
     drop(store);
 
     let run = clip(&scene, &LAST).expect_code(0);

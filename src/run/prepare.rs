@@ -17,7 +17,7 @@ use crate::crash_point::{Point, reached};
 use crate::model::event::EventSink;
 use crate::model::{ExportId, ExportSpec, ExportState, StreamArn, StreamSelector, UnlistedRange};
 use crate::plan;
-use crate::store::{ExportRecord, Redo, Store};
+use crate::store::{ExportIdentity, ExportRecord, NewExport, Redo, Store};
 
 /// How long streams that are described wait for one that is not, after the last that was: longer than most outages,
 /// and no night is lost to a single stream whose calls are throttled.
@@ -136,6 +136,15 @@ pub(super) fn prepare(
     for record in superseded.iter().filter(|record| !record.superseded) {
         store.set_superseded(&record.identity.id, true)?;
     }
+    let new = exports.iter().filter_map(|Decided { spec, action }| match action {
+        Action::Begin(stream) => Some(NewExport { stream, spec, windows: plan::windows_of(spec) }),
+        _ => None,
+    });
+    let mut new = new.peekable();
+    if new.peek().is_some() {
+        store.insert_exports(new)?;
+        reached(Point::ExportStored);
+    }
     let mut entries = Vec::with_capacity(exports.len());
     for Decided { spec, action } in exports {
         let kind = match action {
@@ -144,12 +153,7 @@ pub(super) fn prepare(
             Action::Leave(id) => EntryKind::Already(id),
             Action::Resume(record) => resume(store, *record)?,
             Action::Redo(record) => redo(store, &record, stopped)?,
-            Action::Begin(stream) => {
-                let windows = plan::windows_of(&spec);
-                let stored = store.insert_export(&stream, &spec, &windows)?;
-                reached(Point::ExportStored);
-                EntryKind::Open(stored.id, stream)
-            }
+            Action::Begin(stream) => EntryKind::Open(ExportIdentity::of(&spec, &stream).id, stream),
         };
         entries.push(Entry { spec, kind });
     }

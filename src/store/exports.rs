@@ -125,6 +125,17 @@ impl ExportRecord {
     }
 }
 
+/// An export that is to be created.
+#[derive(Debug, Clone)]
+pub struct NewExport<'a> {
+    /// The stream that it is of.
+    pub stream: &'a StreamArn,
+    /// What it is asked to be.
+    pub spec: &'a ExportSpec,
+    /// Its windows, in order of time; their place becomes their number, from 0.
+    pub windows: Vec<TimeRange>,
+}
+
 impl Store {
     /// The export of that identity.
     pub fn export(&self, id: &ExportId) -> Result<Option<ExportRecord>, StoreError> {
@@ -217,48 +228,46 @@ impl Store {
         rows.map(|row| row.during("read exports")?).collect()
     }
 
-    /// Creates an export in `planning`, with its windows still to be planned, in one transaction (I5).
-    ///
-    /// `windows` are in order of time; their place becomes their number, from 0.
-    pub fn insert_export(
+    /// Creates exports in `planning`, with their windows still to be planned, all in one transaction (I5): a text that
+    /// stands for many exports is begun as a whole or not at all.
+    pub fn insert_exports<'a>(
         &mut self,
-        stream: &StreamArn,
-        spec: &ExportSpec,
-        windows: &[TimeRange],
-    ) -> Result<ExportIdentity, StoreError> {
+        new: impl IntoIterator<Item = NewExport<'a>>,
+    ) -> Result<(), StoreError> {
         const INSERT: &str = "
             insert into export (id, content_id, resume_key, stream_arn, start_ms, end_ms, job, spec, output_path,
                                 output_key, state, created_ms, updated_ms, run_id, windows_total)
             values (:id, :content_id, :resume_key, :stream_arn, :start, :end, :job, :spec, :output_path,
                     :output_key, :state, :now, :now, :run, :windows)";
-        let identity = ExportIdentity::of(spec, stream);
-        let json = spec_json(spec)?;
-        let output_path = path_text(&spec.output)?;
         let (now, run) = (self.clock.now(), self.run);
         self.write(|transaction| {
-            if find_state(transaction, &identity.id)?.is_some() {
-                return Err(StoreError::ExportExists(identity.id.clone()));
+            let mut insert = transaction.prepare_cached(INSERT).during("create an export")?;
+            for NewExport { stream, spec, windows } in new {
+                let identity = ExportIdentity::of(spec, stream);
+                if find_state(transaction, &identity.id)?.is_some() {
+                    return Err(StoreError::ExportExists(identity.id));
+                }
+                let values = named_params! {
+                    ":id": identity.id,
+                    ":content_id": identity.content_id,
+                    ":resume_key": identity.resume_key,
+                    ":stream_arn": stream,
+                    ":start": spec.range.start(),
+                    ":end": spec.range.end(),
+                    ":job": spec.job,
+                    ":spec": spec_json(spec)?,
+                    ":output_path": path_text(&spec.output)?,
+                    ":output_key": output_key(&spec.output),
+                    ":state": ExportState::Planning,
+                    ":now": now,
+                    ":run": run,
+                    ":windows": Unsigned(windows.len() as u64),
+                };
+                insert.execute(values).during("create an export")?;
+                insert_windows(transaction, &identity.id, &windows)?;
             }
-            let values = named_params! {
-                ":id": identity.id,
-                ":content_id": identity.content_id,
-                ":resume_key": identity.resume_key,
-                ":stream_arn": stream,
-                ":start": spec.range.start(),
-                ":end": spec.range.end(),
-                ":job": spec.job,
-                ":spec": json,
-                ":output_path": output_path,
-                ":output_key": output_key(&spec.output),
-                ":state": ExportState::Planning,
-                ":now": now,
-                ":run": run,
-                ":windows": Unsigned(windows.len() as u64),
-            };
-            transaction.execute(INSERT, values).during("create an export")?;
-            insert_windows(transaction, &identity.id, windows)
-        })?;
-        Ok(identity)
+            Ok(())
+        })
     }
 
     /// Replaces what an export was resolved to where that does not change its identity (job name, notes, `gaps`).

@@ -33,7 +33,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub use chunks::{AttemptRecord, ChunkError, ChunkRecord, FetchedFiles, LeafChunks, NewChunk};
 pub use codec::{CodecError, Dropped};
 pub use error::StoreError;
-pub use exports::{ExportRecord, ExportTotals, UnfinishedExport};
+pub use exports::{ExportRecord, ExportTotals, NewExport, UnfinishedExport};
 pub use identity::{ExportIdentity, output_key};
 pub use listings::{Listing, ListingKey, PackedFragments};
 pub use local::refuse_network;

@@ -126,8 +126,11 @@ impl Bench {
     }
 
     fn insert(&mut self, job: &str) -> ExportId {
-        let windows = [range(0, 1), range(1, 2)];
-        self.store.insert_export(&arn(), &spec(job), &windows).expect("inserted").id
+        let (stream, spec) = (arn(), spec(job));
+        let windows = vec![range(0, 1), range(1, 2)];
+        let new = NewExport { stream: &stream, spec: &spec, windows };
+        self.store.insert_exports([new]).expect("inserted");
+        ExportIdentity::of(&spec, &stream).id
     }
 
     fn fetch_all(&mut self, ids: &[ChunkId]) {
@@ -464,7 +467,10 @@ fn a_run_is_recorded_from_its_begin_to_its_end() {
 fn an_export_is_found_by_each_of_its_hashes() {
     let mut bench = Bench::new();
     let id = bench.insert("night");
-    let again = bench.store.insert_export(&arn(), &spec("renamed"), &[]);
+    let (stream, specs) = (arn(), [ExportSpec { range: range(1, 2), ..spec("night") }, spec("renamed")]);
+    let new = specs.iter().map(|spec| NewExport { stream: &stream, spec, windows: Vec::new() });
+    let again = bench.store.insert_exports(new);
+    assert_eq!(bench.store.exports(0, 9).expect("read").len(), 1, "all of them are begun, or none");
     assert!(
         matches!(again, Err(StoreError::ExportExists(same)) if same == id),
         "the job's name is no identity"
