@@ -64,10 +64,8 @@ impl<T> Entry<T> {
 /// The keys of one kind of table.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// Those that this version reads.
+    /// Their names, in the order in which they are told.
     pub(super) known: &'static [&'static str],
-    /// Those of the documented format that it does not read yet.
-    pub(super) later: &'static [&'static str],
 }
 
 /// An opened table.
@@ -160,9 +158,7 @@ impl<'t, 'c> Table<'t, 'c> {
         for key in self.entries.keys() {
             let name = key.get_ref().as_ref();
             let place = self.context.place(key.span(), self.path_of(name));
-            if self.keys.later.contains(&name) {
-                self.context.report(&place, not_yet(&format!("`{name}`")));
-            } else if !self.keys.known.contains(&name) {
+            if !self.keys.known.contains(&name) {
                 let all = self.keys.known.iter().copied();
                 let near = nearest(name, all.clone());
                 misspelt.extend(near);
