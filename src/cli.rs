@@ -212,9 +212,9 @@ pub struct StatusArgs {
     group = clap::ArgGroup::new("range").args(["from", "last"]).required(true),
     after_help = "\
 Example:
-  kvs-export clip front-gate --last 5m
-  kvs-export clip front-gate --from 2025-03-03T08:00:00Z --to 2025-03-03T08:01:30Z -o door.mp4
-  kvs-export clip front-gate --from \"yesterday 18:00\" --to \"today 06:00\" --time-zone Europe/Berlin"
+  kvs-export clip yard --last 5m
+  kvs-export clip yard --from 2025-03-03T08:00Z --to 2025-03-03T08:05Z -o a.mp4
+  kvs-export clip yard --from -20m --to -15m --timeline wallclock"
 )]
 pub struct ClipArgs {
     /// The stream's name or ARN

@@ -430,8 +430,7 @@ fn all_problems_of_a_file_are_told_at_once() {
     5 | streams = []
       |           ^^
       |
-      = accepted: a list of stream names, ARNs, or prefixes with a * at the end: ["front-gate",
-                  "yard-*"]
+      = accepted: a list of stream names, ARNs, or prefixes with a * at the end: ["front-gate", "yard-*"]
 
     error: job[1].last: expected text, found a whole number
      --> ./jobs.toml:6:8
@@ -860,7 +859,7 @@ fn a_newer_versions_state_file_is_left_alone() {
     let ended = place.run();
     ended.assert_says(
         2,
-        &["error: the state file ./state.db has schema version 3, this program knows up to 2\n  hint: use the newer version"],
+        &["error: the state file ./state.db has schema version 4, this program knows up to 3\n  hint: use the newer version"],
     );
     assert_eq!((place.files(), fs::read(&path).expect("read")), (files, before));
 }
