@@ -24,8 +24,8 @@ const HEAVY: u64 = 100_000_000;
 
 /// Exports everything and a stretch in the middle of it, each in every combination.
 ///
-/// In short, of long recordings: everything alone, in four combinations that have each clock with each kind of edges and
-/// each timeline.
+/// In short: everything in four combinations that have each clock with each kind of edges and each timeline, and the
+/// stretch in the other four; of long recordings everything alone.
 pub(crate) fn play(name: &str, config: &EmulatorConfig, in_short: bool) -> Vec<Row> {
     let camera = as_listed(config);
     let fragments = all(&camera, TimestampKind::Server);
@@ -39,12 +39,16 @@ pub(crate) fn play(name: &str, config: &EmulatorConfig, in_short: bool) -> Vec<R
             jobs.push(Job { range, ..job });
         }
     }
-    if in_short && is_long {
+    if in_short {
+        let middles: BTreeSet<String> = jobs.iter().filter_map(combination_of_middle).collect();
         jobs.retain(|job| {
-            let odd = [job.timestamps == TimestampKind::Producer, job.edges == Edges::Inside]
+            let is_odd = [job.timestamps == TimestampKind::Producer, job.edges == Edges::Inside]
                 .into_iter()
                 .fold(job.timeline == Timeline::Wallclock, |odd, other| odd != other);
-            job.name.starts_with("whole") && !odd
+            match combination_of_middle(job) {
+                Some(_) => is_odd && !is_long,
+                None => !is_odd || (!is_long && !middles.contains(&combination(job))),
+            }
         });
     }
     let refusal = refusals::of(name);
@@ -54,7 +58,7 @@ pub(crate) fn play(name: &str, config: &EmulatorConfig, in_short: bool) -> Vec<R
         scene.run_jobs_otherwise_than_planned(&jobs, "clips that are refused, or end early, are divided");
     let mut rows: Vec<Row> = Vec::new();
     for job in &jobs {
-        let words = [job.timestamps.as_str(), job.edges.as_str(), job.timeline.as_str()].join(", ");
+        let words = combination(job);
         let place = rows.iter().position(|row| row.combination == words).unwrap_or_else(|| {
             rows.push(Row { recording: name.to_owned(), combination: words, ..Row::default() });
             rows.len() - 1
@@ -74,6 +78,16 @@ pub(crate) fn play(name: &str, config: &EmulatorConfig, in_short: bool) -> Vec<R
         }
     }
     rows
+}
+
+/// What a row of the table is of.
+fn combination(job: &Job) -> String {
+    [job.timestamps.as_str(), job.edges.as_str(), job.timeline.as_str()].join(", ")
+}
+
+/// The same, of an export of a stretch.
+fn combination_of_middle(job: &Job) -> Option<String> {
+    job.name.starts_with("middle").then(|| combination(job))
 }
 
 /// The first camera, without what the listings lack.

@@ -1,8 +1,8 @@
 //! Archives as cameras really leave them: every scenario file under every combination of timestamps, edges and timeline,
 //! judged by the oracle, in one table.
 //!
-//! `make recordings` prints the table, of every form of clip (`RECORDINGS=all`); the tests play each scenario in the
-//! form that its file has, and long ones in short.
+//! `make recordings` prints the table, of every form of clip (`RECORDINGS=all`); the tests play each scenario in short, in
+//! the form that its file has.
 
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../support/mod.rs"]
