@@ -2,8 +2,8 @@
 //!
 //! Makes state files with the real schema, by the store's own functions and then by copying rows, and measures the
 //! real binary on them: `status` as text and as JSON, and the start of a resumed run, recovery included, until its
-//! first GetClip reaches the emulator. Before that it measures plans of 100 000 exports. Prints time and peak of resident memory. It measures and prints; it judges
-//! nothing.
+//! first GetClip reaches the emulator. Before that it measures plans of 100 000 exports. Prints time and peak of resident
+//! memory. It measures and prints; it judges nothing.
 //!
 //! Arguments: numbers of chunks, such as `1000000`; by default one million and ten.
 
@@ -57,10 +57,17 @@ impl Shape {
     /// One export, many, and very many of so many chunks in all.
     fn all(total: u32) -> Vec<Self> {
         let one = Self { streams: 1, ranges: 1, windows: total / 1_000, chunks: 1_000, fetched: false };
-        let many = Self { streams: 50, ranges: 100, windows: 1, chunks: total / 5_000, fetched: false };
+        let many =
+            Self { streams: 50, ranges: 100, windows: 1, chunks: (total / 5_000).max(1), fetched: false };
         let mut shapes = vec![one, many];
         if total <= 1_000_000 {
-            shapes.push(Self { streams: 100, ranges: total / 1_000, windows: 1, chunks: 10, fetched: false });
+            shapes.push(Self {
+                streams: 100,
+                ranges: (total / 1_000).max(1),
+                windows: 1,
+                chunks: 10,
+                fetched: false,
+            });
             // Ten million files are another matter than ten million rows.
             shapes.extend([Self { fetched: true, ..one }, Self { fetched: true, ..many }]);
         }
