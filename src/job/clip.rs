@@ -115,6 +115,7 @@ pub fn clip(words: &ClipWords<'_>, folder: &Path) -> Result<JobFile, JobErrors> 
             jobs: vec![job],
             folder: folder.to_owned(),
             display: COMMAND.to_owned(),
+            text: String::new(),
         }),
         _ => Err(JobErrors::new(COMMAND, problems)),
     }

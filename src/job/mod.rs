@@ -129,7 +129,7 @@ fn parse_partly(source: JobSource<'_>, overlay: &Overlay) -> Parsed {
     let raw = raw::read(&context, source.text);
     let raw = raw.map(|raw| overlay.over(&context, raw));
     let names = raw.iter().flat_map(|raw| &raw.jobs).filter_map(|job| job.name.clone().value()).collect();
-    let file = raw.map(|raw| spec::build(&context, raw, source.file, source.display));
+    let file = raw.map(|raw| spec::build(&context, raw, source));
     Parsed { file, names, problems: context.into_problems() }
 }
 

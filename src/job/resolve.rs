@@ -70,7 +70,7 @@ impl JobFile {
         if problems.is_empty() {
             Ok(resolution.expansion.exports)
         } else {
-            Err(JobErrors::new(&self.display, problems))
+            Err(JobErrors::in_text(&self.display, &self.text, problems))
         }
     }
 
@@ -88,7 +88,7 @@ impl JobFile {
         known: KnownStreams<'_>,
     ) -> (Expansion, Option<JobErrors>) {
         let Resolution { expansion, problems, .. } = self.resolve_known(now, only, Some(known));
-        let errors = (!problems.is_empty()).then(|| JobErrors::new(&self.display, problems));
+        let errors = (!problems.is_empty()).then(|| JobErrors::in_text(&self.display, &self.text, problems));
         (expansion, errors)
     }
 

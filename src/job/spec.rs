@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::JobSource;
 use super::duration::Duration;
 use super::errors::{Context, Located, Place, Refusal};
 use super::paths;
@@ -46,6 +47,8 @@ pub struct JobFile {
     pub(super) folder: PathBuf,
     /// The file as its user named it.
     pub(super) display: String,
+    /// Its text, for the lines of what turns out to be wrong only later.
+    pub(super) text: String,
 }
 
 /// `[aws]`: what is `None` is decided by the SDK's usual chain.
@@ -151,7 +154,8 @@ pub enum RangeExpression {
 }
 
 /// Puts the file together from its sound jobs and reports what is wrong between its keys.
-pub(super) fn build(context: &Context<'_>, raw: RawFile, file: &Path, display: &str) -> JobFile {
+pub(super) fn build(context: &Context<'_>, raw: RawFile, source: JobSource<'_>) -> JobFile {
+    let JobSource { text, file, display } = source;
     let folder = file.parent().unwrap_or(Path::new("/")).to_path_buf();
     let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let path = |entry: Entry<String>, name: &str| {
@@ -176,6 +180,7 @@ pub(super) fn build(context: &Context<'_>, raw: RawFile, file: &Path, display: &
         work,
         folder,
         display: display.to_owned(),
+        text: text.to_owned(),
     }
 }
 

@@ -140,6 +140,8 @@ fn a_prefix_that_takes_nothing_is_an_error_unless_it_may() {
         "{}",
         found[0].message
     );
+    let shown = found[0].excerpt.as_ref().map(|excerpt| &excerpt.line[excerpt.marked.clone()]);
+    assert_eq!(shown, Some("\"yard-*\""), "it is shown in the file, as what is wrong with the file is");
 
     let (_, found) = expand(&file("[\"yard-*\"]", "except = [\"yard-7\"]\n"), &active(&["yard-7"]), &[]);
     assert!(found[0].message.contains("apart from 1 left out by `except`"), "{}", found[0].message);
