@@ -85,6 +85,15 @@ fn retry_fetches_what_a_failed_export_lacks_and_begins_nothing() {
 }
 
 #[test]
+fn the_job_files_own_state_named_once_more_has_its_chunks() {
+    let scene = one_failed();
+    let before = clips(&scene);
+    let state = scene.state();
+    let run = of(&scene, "retry", &["--state", state.to_str().expect("text")]).expect_code(0);
+    assert_eq!((run.status("gate"), clips(&scene) - before), ("done", 1), "what was fetched is there");
+}
+
+#[test]
 fn retry_takes_the_beginning_of_an_id_and_says_what_it_cannot_take() {
     let scene = one_failed();
     let shown = status(&scene);

@@ -66,13 +66,20 @@ pub(super) fn read(
     }
     let asking = Asking { named, now, only: args.only.clone(), expands: true, below: folder };
     asking.check_place(&asking.named)?;
-    if let Some(state) = given_state {
+    // The job file's own state, named once more, has its chunks where they are: without them it would lose them all.
+    if let Some(state) = given_state.filter(|given| !is_one_file(given, &file.state)) {
         // Chunks are named by the rows of their state: another state's must not lie among them.
         file.work = state.with_extension("chunks");
         file.state = state;
     }
     let facts = JobFileFacts { sha256: Sha256Digest(Sha256::digest(&read.bytes).into()), path: read.path };
     Ok(Read { file, asking, facts })
+}
+
+/// Whether two absolute paths lead to one file.
+fn is_one_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    real(one) == real(other)
 }
 
 fn demo_folder() -> Result<PathBuf, CommandError> {

@@ -1,6 +1,6 @@
 //! From what a job file says by itself to all that it asks for: the streams that its prefixes take are listed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::archive::Archive;
 use crate::job::{JobFile, KnownStreams, Resolved};
 use crate::model::event::EventSink;
 use crate::model::listing::widest;
-use crate::model::{ListedStream, StreamArn, StreamListings, StreamStatus, UnlistedRange, UtcMillis};
+use crate::model::{ListedStream, StreamListings, StreamStatus, UnlistedRange, UtcMillis};
 use crate::run::{self as runner, Asked, ListedPrefixes, Stop};
 use crate::store::{Store, StoreError};
 
@@ -94,12 +94,11 @@ impl Asking {
         if !self.is_incomplete(file) {
             return Ok(asked(self.named));
         }
-        // Of streams that were made again under their names, one stands for all.
-        let by_name: BTreeMap<String, StreamArn> =
-            store.streams()?.into_iter().map(|arn| (arn.name().to_owned(), arn)).collect();
+        // Of streams that were made again under their names all: `except` may name one of them.
+        let known = store.streams()?;
         let mut listings = StreamListings::default();
         for prefix in widest(file.prefixes(&self.only)) {
-            let taken = by_name.values().filter(|arn| prefix.takes(arn.name()));
+            let taken = known.iter().filter(|arn| prefix.takes(arn.name()));
             let listed =
                 taken.map(|arn| ListedStream { arn: arn.clone(), status: StreamStatus::Active }).collect();
             listings.add(prefix, Ok(listed));

@@ -137,8 +137,15 @@ pub(super) fn decide(
     };
     let abandoned = superseded.iter().map(|record| record.identity.id.clone()).collect();
     // Of a text that hangs on the time of day, no new export is begun while earlier ones are left.
-    let held_back: HashSet<String> =
-        earlier.iter().filter(|(_, records)| !records.is_empty()).map(|(key, _)| key.clone()).collect();
+    let mut held_back: HashSet<String> = HashSet::new();
+    for (key, records) in &earlier {
+        for record in records {
+            // One that is made again has its videos: nobody waits for it.
+            if store.former(&record.identity.id)?.is_none() {
+                held_back.insert(key.clone());
+            }
+        }
+    }
     let mut decisions = Decisions { exports: Vec::new(), superseded, streams: BTreeMap::new() };
     for found in found {
         match found {

@@ -256,6 +256,13 @@ pub(super) fn publish(
     standing: &BTreeSet<PathBuf>,
     former: &BTreeSet<PathBuf>,
 ) -> Result<(), FsError> {
+    // Before anything has its name: what is in the way of one must not have cost what the others replace.
+    let in_the_way =
+        |path: &Path| !standing.contains(path) && !former.contains(path) && path.symlink_metadata().is_ok();
+    if let Some(output) = outputs.iter().find(|output| in_the_way(&output.path)) {
+        let error = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+        return Err(fs::failed_to("rename a file to", &output.path)(error));
+    }
     let names = Names::of(&spec.output);
     let staging = names.staging(export);
     let kept = staging.join(file_name(&names.kept_chunks()));
@@ -470,5 +477,62 @@ impl WindowCache {
         let first = chunk.planned.first_fragment as usize;
         let fragments = fragments.iter().skip(first).take(chunk.planned.fragment_count as usize);
         Ok(fragments.cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::spec::RangeAnchor;
+    use crate::model::{
+        Chunking, Edges, GapPolicy, GapTolerance, OnCodecChange, RangeText, Sha256Digest, StreamSelector,
+        TimeRange, Timeline, TimestampKind, UtcMillis,
+    };
+
+    fn spec(output: PathBuf) -> ExportSpec {
+        ExportSpec {
+            job: "night".into(),
+            stream: StreamSelector::Name("gate".into()),
+            range: TimeRange::new(UtcMillis::new(0), UtcMillis::new(1)).expect("a range"),
+            range_text: RangeText { text: "x".into(), anchor: RangeAnchor::Absolute },
+            timestamps: TimestampKind::Server,
+            edges: Edges::Cover,
+            chunk: Chunking::Auto,
+            timeline: Timeline::Compact,
+            gaps: GapPolicy::Accept,
+            gap_tolerance: GapTolerance::Auto,
+            settle_ms: 0,
+            on_codec_change: OnCodecChange::Split,
+            keep_chunks: false,
+            output,
+            output_template: "gate.mp4".into(),
+            time_zone: None,
+            case: None,
+            operator: None,
+            note: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_file_in_the_way_of_one_part_does_not_cost_the_old_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let spec = spec(folder.path().join("gate.mp4"));
+        let export = ExportId("0123456789abcdef".into());
+        let staging = Names::of(&spec.output).staging(&export);
+        fs::create_dir_all(&staging).expect("made");
+        let paths = [1, 2].map(|part| folder.path().join(format!("gate-part{part}.mp4")));
+        let outputs = paths.clone().map(|path| {
+            fs::write_durably(&staging.join(file_name(&path)), b"new").expect("staged");
+            let (role, part) = (OutputRole::Video, 1);
+            ExpectedOutput { role, part, path, size_bytes: 3, sha256: Sha256Digest([0; 32]) }
+        });
+        for path in &paths {
+            fs::write_durably(path, b"old").expect("written");
+        }
+        let former = BTreeSet::from([paths[0].clone()]);
+        let error = publish(&export, &spec, &outputs, &BTreeSet::new(), &former).expect_err("in the way");
+        assert_eq!((error.source.kind(), &error.path), (std::io::ErrorKind::AlreadyExists, &paths[1]));
+        assert_eq!(paths.map(|path| std::fs::read(path).expect("read")), [b"old", b"old"]);
     }
 }

@@ -300,9 +300,10 @@ impl Store {
 
     /// Records whether an unfinished export's text has left the job file.
     pub fn set_superseded(&mut self, id: &ExportId, superseded: bool) -> Result<(), StoreError> {
-        const UPDATE: &str = "update export set superseded = :superseded where id = :id";
+        const UPDATE: &str = "update export set superseded = :superseded, updated_ms = :now where id = :id";
+        let now = self.clock.now();
         self.write(|transaction| {
-            let values = named_params! { ":id": id, ":superseded": superseded };
+            let values = named_params! { ":id": id, ":superseded": superseded, ":now": now };
             match transaction.execute(UPDATE, values).during("mark an export as superseded")? {
                 0 => Err(StoreError::NoExport(id.clone())),
                 _ => Ok(()),
