@@ -51,6 +51,8 @@ struct ResolvedRange {
     windows: Vec<Window>,
     /// Whether they are none of the range as it is today, which has none, but the next: they wait in any case.
     to_come: bool,
+    /// Where the window begins that the range's end cuts and that waits to be whole.
+    cut_short: Option<UtcMillis>,
     text: RangeText,
     /// The time of day that decides what is over.
     now: UtcMillis,
@@ -112,7 +114,8 @@ impl JobFile {
             for range in &job.ranges {
                 let Some(range) = resolve_range(&context, job, range, now) else { continue };
                 for window in &range.windows {
-                    let pending = range.to_come || window.range.end() > range.now;
+                    let is_cut_short = range.cut_short == Some(window.range.start());
+                    let pending = range.to_come || is_cut_short || window.range.end() > range.now;
                     for spec in self.exports(&context, job, (&chosen, &range.text), window) {
                         expansion.exports.push(Resolved { spec, pending, line: job.line });
                         if !range.to_come {
@@ -256,6 +259,7 @@ fn resolve_range(
         return None;
     };
     let mut windows = vec![whole];
+    let mut cut_short = None;
     if is_cut {
         let zone = zone.ok_or_else(TimeExpression::zone_needed).map_err(refuse).ok()?;
         let cutter = Cutter { split: job.split, daily: job.daily, zone };
@@ -271,13 +275,17 @@ fn resolve_range(
             to_come = true;
         }
         windows = cut.windows;
+        // Where only the end moves, a window that it cuts is whole for a later run, and would take that one's path now.
+        if from.is_absolute() && !to.is_absolute() && !to_come {
+            cut_short = cutter.complete_last(&mut windows, end.instant).map_err(refuse).ok()?;
+        }
     }
     if job.chunk.is_fixed() && windows.iter().any(|window| window.range.length_ms() < SHORTEST_WINDOW_MS) {
         let message = "a range of 1 ms cannot be asked for with fixed windows";
         refuse(Refusal::new(message).accepts("a longer range, or chunk = \"auto\""));
         return None;
     }
-    Some(ResolvedRange { windows, to_come, text: range_text(job, &range.expression), now })
+    Some(ResolvedRange { windows, to_come, cut_short, text: range_text(job, &range.expression), now })
 }
 
 /// The refusal of fixed instants between which no daily window lies.

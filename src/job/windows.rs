@@ -341,6 +341,22 @@ impl Cutter<'_> {
         Ok(Windows { windows, left_out: Vec::new() })
     }
 
+    /// Makes the last of a range's windows whole where the range's `end` cuts it; tells where that one begins.
+    pub(super) fn complete_last(
+        self,
+        windows: &mut [Window],
+        end: UtcMillis,
+    ) -> Result<Option<UtcMillis>, Refusal> {
+        let Some(last) = windows.last_mut().filter(|last| last.range.end() == end) else { return Ok(None) };
+        let begin = last.range.start();
+        // As long as the longest window, and two days more.
+        let whole = self.cut(&Bound::plain(begin), &Bound::plain(end + 9 * MILLIS_PER_DAY))?;
+        let whole = whole.windows.into_iter().find(|window| window.range.start() == begin);
+        let Some(whole) = whole.filter(|whole| whole.range.end() > end) else { return Ok(None) };
+        *last = whole;
+        Ok(Some(begin))
+    }
+
     fn add_daily(
         self,
         windows: &mut Windows,

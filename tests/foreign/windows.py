@@ -105,28 +105,38 @@ def ranges(job, now, zone):
     return found if all(start < end for start, end in found) else ranges(job, now + DAY, zone)
 
 
+def is_fixed(text):
+    """Whether it says an instant, whatever the time of day."""
+    return text.strip('"')[0].isdigit()
+
+
 def windows(job, now):
     """What a job exports: begin and end of each window, in seconds since 1970."""
     zone = ZoneInfo(job["time_zone"].strip('"'))
     found = []
     asked = ranges(job, now, zone)
     moved = "last" not in job and "ranges" not in job and bound(job["from"], "from", now, zone) != asked[0][0]
+    waiting = set()
     for start, end in asked:
-        wall = Wall(zone, start - 4 * DAY, end + 3 * DAY)
-        spans = [(start, end)]
+        # Of a range of which only the end moves, the last window is whole, and waits for that.
+        stays = "from" in job and is_fixed(job["from"]) and not is_fixed(job["to"])
+        reach = end + 9 * DAY if stays else end
+        wall = Wall(zone, start - 4 * DAY, reach + 3 * DAY)
+        spans = [(start, reach)]
         if "daily" in job:
             days = re.findall(r"[a-z]+", job.get("days", "")) or WEEKDAYS
             spans = list(wall.daily(job["daily"].strip('"'), days))
         cuts = sorted(set(wall.cuts(job["split"].strip('"')))) if "split" in job else []
         for first, last in spans:
-            first, last = max(first, start), min(last, end)
+            first, last = max(first, start), min(last, reach)
             edges = [first, *(cut for cut in cuts if first < cut < last), last]
-            found += [edge for edge in zip(edges, edges[1:]) if edge[0] < edge[1]]
+            found += [edge for edge in zip(edges, edges[1:]) if edge[0] < min(edge[1], end)]
+        waiting |= {edge for edge in found if edge[1] > end}
         if not found:
             # A range that moves waits for the next window.
             later = Wall(zone, now - 2 * DAY, now + 12 * DAY).daily(job["daily"].strip('"'), days)
             found = [next(span for span in later if span[0] >= max(end, now))]
-    return found, zone, moved
+    return found, zone, waiting, moved
 
 
 def length(span):
@@ -137,10 +147,10 @@ def length(span):
 
 
 def rows(job, now):
-    found, zone, moved = windows(job, now)
+    found, zone, waiting, moved = windows(job, now)
     for start, end in found:
         shown = [datetime.fromtimestamp(at, zone).strftime("%a %Y-%m-%dT%H:%M:%S%z") for at in (start, end)]
-        pending = "  pending" if moved or end > now else ""
+        pending = "  pending" if moved or end > now or (start, end) in waiting else ""
         yield f"    {shown[0]}  {shown[1]}  {length(end - start)}{pending}"
 
 
