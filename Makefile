@@ -73,7 +73,6 @@ players: build
 
 docs: export UPDATE_DOCS = 1
 docs: setup
-	cargo test --locked --lib made_from_the_types
 	cargo test --locked --test documented generated
 
 build:

@@ -49,7 +49,7 @@ const TIME: &str = concat!(
 );
 const SIZE: &str = "^[0-9.]+ *([kKmMgGtTpPeE][iI]?)?B$";
 const RATE: &str = "^[0-9.]+ *([kKmMgGtTpPeE][iI]?)?B/s *$";
-const STREAM: &str = "^([A-Za-z0-9_.-]{1,256}[*]?|\
+const STREAM: &str = "^([A-Za-z0-9_.-]{1,256}|[A-Za-z0-9_.-]{0,256}[*]|\
      arn:[A-Za-z0-9-]+:kinesisvideo:[A-Za-z0-9-]+:[0-9]+:stream/[A-Za-z0-9_.-]{1,256}/[0-9]+)$";
 
 /// A path; `~` is not expanded.

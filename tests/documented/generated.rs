@@ -1,4 +1,5 @@
-//! Documentation that is made from the program's own types: docs/commands.md, and the tables of exit codes.
+//! What is made from the program's own types: docs/commands.md, docs/job-file.md, jobs.schema.json, and the tables of exit
+//! codes.
 //!
 //! With `UPDATE_DOCS=1` it is written anew; without, it must be what the types say.
 
@@ -6,7 +7,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command, CommandFactory};
 use kvs_export::cli::Cli;
-use kvs_export::exit_code;
+use kvs_export::{exit_code, job, report};
 
 use crate::{checkout, text_of};
 
@@ -154,6 +155,12 @@ fn commands_page() -> String {
 #[test]
 fn the_page_of_commands_is_what_the_program_says() {
     expect("docs/commands.md", &commands_page());
+}
+
+#[test]
+fn the_schema_and_the_page_of_the_job_file_are_what_the_types_say() {
+    expect("jobs.schema.json", &report::json(&job::schema()).expect("JSON"));
+    expect("docs/job-file.md", &job::reference());
 }
 
 #[test]

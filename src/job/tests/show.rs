@@ -21,13 +21,16 @@ fn as_file(settings: &[crate::model::validate_report::SettingReport]) -> String 
 
 #[test]
 fn what_is_shown_is_a_job_file_that_asks_for_the_same() {
-    let files = ["tests/accepted/every-key.toml", "tests/accepted/times.toml", "jobs.example.toml"];
+    let files = [
+        include_str!("../../../tests/accepted/every-key.toml"),
+        include_str!("../../../tests/accepted/times.toml"),
+        include_str!("../../../jobs.example.toml"),
+    ];
     let overlay = Overlay::of([("KVS_EXPORT_SETTLE".to_owned(), Some("7s".to_owned()))], ["limits.merges=3"]);
-    for file in files {
-        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("read");
+    for text in files {
         let now = utc("2025-06-04T17:00:30.500Z");
-        let (asked, mut exports) = load_over(source(&text), &overlay, now, &[]).expect(file);
-        let shown = as_file(&show(source(&text), &overlay));
+        let (asked, mut exports) = load_over(source(text), &overlay, now, &[]).expect(text);
+        let shown = as_file(&show(source(text), &overlay));
         let (again, mut exports_again) =
             load(source(&shown), now, &[]).unwrap_or_else(|error| panic!("{error}\n{shown}"));
         for export in exports.iter_mut().chain(&mut exports_again) {
